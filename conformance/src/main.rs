@@ -1,0 +1,3 @@
+//! The harness: meets a running image-factory as the world does.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! One file an asset: recipes become virtual files.

@@ -1,0 +1,1 @@
+//! Versions, extensions and overlays of a release.

@@ -1,0 +1,1 @@
+//! Use cases: from a schematic and a version to what is served.

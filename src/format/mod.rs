@@ -1,0 +1,1 @@
+//! On-disk formats as sans-I/O layouts.

@@ -1,0 +1,1 @@
+//! Doors: the registry and HTTP routes; the only room that maps errors to statuses.

@@ -1,0 +1,3 @@
+//! The `image-factory` binary.
+
+fn main() {}

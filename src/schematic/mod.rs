@@ -1,0 +1,1 @@
+//! The customization model and its canonical YAML.

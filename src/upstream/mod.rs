@@ -1,0 +1,1 @@
+//! The OCI client that fetches source images.

@@ -1,0 +1,1 @@
+//! Trust policy for source images.
