@@ -1,4 +1,4 @@
-//! Talos versions, and the one place that knows what changed with which.
+//! Talos versions. What changed with which is in `version_rules.rs`.
 
 use std::fmt;
 
