@@ -5,12 +5,20 @@
 //! for them; they are never dropped. *Records* are small named values (schematics, pins of tags, verdicts); they are
 //! never dropped either. What is written is durable and visible whole when the call returns, or not there at all.
 
+mod file;
+mod memory;
+mod single_flight;
+
 use std::io;
 
 use bytes::Bytes;
 
 use crate::types::{Digest, DigestError};
 use crate::virtual_file::{DecodeError, ReadBlob, ReadError, VirtualFile};
+
+pub use file::{FileStore, FileStoreConfig, FsckReport};
+pub use memory::MemoryStore;
+pub use single_flight::{BrokeOff, SingleFlight};
 
 /// Why the store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +85,7 @@ pub enum RecordKind {
     Verdict,
     /// What was prepared from an input, by kind and input digest.
     Prepared,
-    /// How a real blob can be had again, by its digest.
+    /// What a manifest of a source repository names, by `<repository>@<hex>`.
     Origin,
     /// What was announced in generated repositories: tags, manifests, referrers.
     Announced,
@@ -136,6 +144,15 @@ pub trait BlobStore: ReadBlob {
     /// When the store cannot be written.
     fn remove_record(&self, kind: RecordKind, key: &str) -> Result<(), StoreError>;
 
+    /// Makes a source image findable by `name` for other tools that read the store's folder, where the store has one.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn index_image(&self, name: &str, media_type: &str, digest: &Digest, size: u64) -> Result<(), StoreError> {
+        let _ = (name, media_type, digest, size);
+        Ok(())
+    }
+
     /// The keys of all records of a kind, sorted.
     ///
     /// # Errors
@@ -143,7 +160,46 @@ pub trait BlobStore: ReadBlob {
     fn record_keys(&self, kind: RecordKind) -> Result<Vec<String>, StoreError>;
 }
 
-impl dyn BlobStore {
+impl RecordKind {
+    /// All kinds.
+    pub const ALL: [Self; 8] = [
+        Self::Schematic,
+        Self::Tag,
+        Self::Verdict,
+        Self::Prepared,
+        Self::Origin,
+        Self::Announced,
+        Self::Catalog,
+        Self::Key,
+    ];
+
+    /// The kind's name in paths.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Schematic => "schematic",
+            Self::Tag => "tag",
+            Self::Verdict => "verdict",
+            Self::Prepared => "prepared",
+            Self::Origin => "origin",
+            Self::Announced => "announced",
+            Self::Catalog => "catalog",
+            Self::Key => "key",
+        }
+    }
+}
+
+/// Refuses a key that cannot be stored.
+///
+/// # Errors
+/// [`StoreError::Name`]
+fn check_key(key: &str) -> Result<(), StoreError> {
+    if key.is_empty() || key.len() > 1024 || key.chars().any(char::is_control) {
+        return Err(StoreError::Name(key.chars().take(100).collect()));
+    }
+    Ok(())
+}
+
+impl dyn BlobStore + '_ {
     /// Writes bytes as a real blob.
     ///
     /// # Errors
@@ -154,3 +210,6 @@ impl dyn BlobStore {
         writer.commit(expected)
     }
 }
+
+#[cfg(test)]
+mod suite;

@@ -1,0 +1,85 @@
+//! Writing real blobs.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use super::maps::{CHUNK, encode_checks};
+use super::{Shared, durable, failed};
+use crate::store::{BlobWrite, StoreError};
+use crate::types::Digest;
+
+/// A real blob being written.
+pub struct Writer {
+    shared: Arc<Shared>,
+    path: PathBuf,
+    file: File,
+    hasher: Sha256,
+    checks: Vec<u32>,
+    /// CRC of the chunk being filled.
+    check: u32,
+    len: u64,
+}
+
+impl Writer {
+    pub fn new(shared: Arc<Shared>) -> Result<Self, StoreError> {
+        let (path, file) = shared.scratch.create(0o644)?;
+        Ok(Self { shared, path, file, hasher: Sha256::new(), checks: Vec::new(), check: 0, len: 0 })
+    }
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = (CHUNK - self.len % CHUNK) as usize;
+        let bytes = &bytes[..bytes.len().min(room)];
+        let written = self.file.write(bytes)?;
+        let bytes = &bytes[..written];
+        self.hasher.update(bytes);
+        self.check = crc32c::crc32c_append(self.check, bytes);
+        self.len += written as u64;
+        if written > 0 && self.len.is_multiple_of(CHUNK) {
+            self.checks.push(std::mem::take(&mut self.check));
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl BlobWrite for Writer {
+    fn commit(mut self: Box<Self>, expected: Option<&Digest>) -> Result<(Digest, u64), StoreError> {
+        let digest = Digest::from_raw(std::mem::take(&mut self.hasher).finalize().into());
+        if let Some(expected) = expected.filter(|expected| **expected != digest) {
+            return Err(StoreError::Mismatch { expected: *expected, found: digest });
+        }
+        let (target, len) = (self.shared.blob(&digest), self.len);
+        if self.shared.recency.touch(&digest, || target.clone()).is_some() {
+            return Ok((digest, len));
+        }
+        for old in self.shared.recency.make_room(len)? {
+            self.shared.drop_blob(&old)?;
+        }
+        if !len.is_multiple_of(CHUNK) {
+            let last = self.check;
+            self.checks.push(last);
+        }
+        self.file.sync_data().map_err(failed(format!("flushing blob {digest}")))?;
+        // The checks first: a blob with its name always has them.
+        self.shared.scratch.write(&self.shared.checks(&digest), &encode_checks(&self.checks), 0o644)?;
+        durable::rename(&self.path, &target)?;
+        self.shared.recency.add(&digest, len);
+        Ok((digest, len))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // After a commit there is nothing under this name any more.
+        let _ = fs::remove_file(&self.path);
+    }
+}
