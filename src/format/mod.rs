@@ -1,1 +1,13 @@
 //! On-disk formats as sans-I/O layouts.
+
+pub mod bzimage;
+pub mod cpio;
+pub mod depmod;
+pub mod layers;
+#[cfg(test)]
+mod no_blobs;
+pub mod pe;
+pub mod squashfs;
+pub mod tar;
+pub mod tree;
+pub mod yaml;
