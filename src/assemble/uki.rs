@@ -1,0 +1,94 @@
+//! Unified kernel images: systemd-stub with the sections that it boots.
+//!
+//! Specification: UAPI group, "Unified Kernel Image"; `systemd-stub(7)`. Golden data: `tests/golden/uki`.
+
+use crate::assemble::cmdline::Profile;
+use crate::format::pe::{PeError, Section, Stub};
+use crate::types::{Arch, TalosVersion};
+use crate::virtual_file::VirtualFile;
+
+/// The parts of a unified kernel image that is not signed.
+#[derive(Clone, Debug)]
+pub struct UkiParts<'a> {
+    /// The Talos version.
+    pub version: &'a TalosVersion,
+    /// The architecture that it boots on; the stub must be for it.
+    pub arch: Arch,
+    /// The systemd-stub of the release.
+    pub stub: &'a Stub,
+    /// The main command line.
+    pub cmdline: &'a str,
+    /// The kernel's release, if it could be read from the kernel.
+    pub uname: Option<&'a str>,
+    /// What the stub shows while it boots: a BMP image.
+    pub splash: VirtualFile,
+    /// The kernel.
+    pub linux: VirtualFile,
+    /// The initramfs.
+    pub initrd: VirtualFile,
+    /// The boot entry beside the main one; of no effect where the version has no boot profiles.
+    pub profile: Option<&'a Profile>,
+    /// The time that the header says it was made, in seconds since 1970. The same parts have the same time.
+    pub timestamp: u32,
+}
+
+/// Why no unified kernel image can be made.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum UkiError {
+    /// A stub of another architecture.
+    #[error("the stub's machine number is {found:#x}, but {arch} has {expected:#x}")]
+    Machine {
+        /// What is in the stub.
+        found: u16,
+        /// What it should be.
+        expected: u16,
+        /// For this architecture.
+        arch: Arch,
+    },
+    /// No room for the sections.
+    #[error(transparent)]
+    Pe(#[from] PeError),
+}
+
+/// Lays out a unified kernel image.
+///
+/// # Errors
+/// [`UkiError`] when the stub is for another architecture, or the sections find no room behind it.
+pub fn uki(parts: &UkiParts<'_>) -> Result<VirtualFile, UkiError> {
+    let (found, arch) = (parts.stub.machine(), parts.arch);
+    let expected = match arch {
+        Arch::Amd64 => 0x8664,
+        Arch::Arm64 => 0xaa64,
+    };
+    if found != expected {
+        return Err(UkiError::Machine { found, expected, arch });
+    }
+    let text = |name, text: &str| Section { name, data: VirtualFile::inline(text.to_owned()) };
+    let mut sections = vec![text(".osrel", &os_release(parts.version)), text(".cmdline", parts.cmdline)];
+    sections.extend(parts.uname.map(|release| text(".uname", release)));
+    sections.extend([
+        Section { name: ".splash", data: parts.splash.clone() },
+        Section { name: ".linux", data: parts.linux.clone() },
+        Section { name: ".initrd", data: parts.initrd.clone() },
+    ]);
+    if parts.version.has_uki_profiles() {
+        sections.push(text(".profile", "ID=main"));
+        if let Some(profile) = parts.profile {
+            sections.push(text(".profile", &format!("ID={}\nTITLE={}", profile.id, profile.title)));
+            sections.push(text(".cmdline", &profile.cmdline));
+        }
+    }
+    Ok(parts.stub.append(&sections, parts.timestamp)?)
+}
+
+/// What boot menus read about the image: `os-release(5)`.
+pub fn os_release(version: &TalosVersion) -> String {
+    format!(
+        "NAME=\"Talos\"\nID=talos\nVERSION_ID={version}\nPRETTY_NAME=\"Talos ({version})\"\n\
+         HOME_URL=\"https://www.talos.dev/\"\nBUG_REPORT_URL=\"https://github.com/siderolabs/talos/issues\"\n\
+         VENDOR_NAME=\"Sidero Labs\"\nVENDOR_URL=\"https://www.siderolabs.com/\"\n"
+    )
+}
+
+#[cfg(test)]
+mod tests;
