@@ -1,0 +1,168 @@
+//! The layer of an installer image, and the assets in it.
+
+use std::sync::Arc;
+
+use super::{Files, Preparer, StoredFile};
+use crate::assemble::cmdline::{self, CmdlineAsset, CmdlineRequest};
+use crate::assemble::initramfs::{self, Extension, MTIME};
+use crate::assemble::installer::{self, BootAssets};
+use crate::assemble::uki::{UkiParts, uki};
+use crate::assemble::{extension, splash};
+use crate::factory::{FactoryError, blocking};
+use crate::format::bzimage;
+use crate::format::pe::{HEAD_LEN, Stub};
+use crate::format::tar;
+use crate::schematic::{Schematic, SchematicId};
+use crate::types::{Arch, Digest, Platform, TalosVersion};
+use crate::virtual_file::VirtualFile;
+
+/// A schematic on a version for one architecture and platform, its inputs resolved.
+#[derive(Clone, Copy)]
+pub struct Model<'a> {
+    /// The Talos version.
+    pub version: &'a TalosVersion,
+    /// The architecture.
+    pub arch: Arch,
+    /// The platform.
+    pub platform: Platform,
+    /// What was asked for.
+    pub schematic: &'a Schematic,
+    /// Its canonical YAML.
+    pub canonical: &'a str,
+    /// Its ID.
+    pub id: &'a SchematicId,
+    /// Address by which clients reach us.
+    pub external_url: &'a url::Url,
+    /// Digest of the imager image.
+    pub imager: &'a Digest,
+    /// Repository and digest of each extension, in the schematic's order.
+    pub extensions: &'a [(String, Digest)],
+}
+
+impl Preparer {
+    /// The layer that an installer image has on top of its base.
+    ///
+    /// # Errors
+    /// [`FactoryError::Invalid`] for what the schematic cannot have on this version, or as the sources are to be had.
+    pub async fn installer_layer(self: &Arc<Self>, model: &Model<'_>) -> Result<VirtualFile, FactoryError> {
+        let release = self.release(model.imager).await?;
+        let assets = if installer::boots_uki(model.version, false) {
+            BootAssets::Uki {
+                systemd_boot: release_file(&release, model, "systemd-boot.efi")?.file(),
+                uki: self.uki(model, &release, CmdlineAsset::Installer).await?,
+            }
+        } else {
+            BootAssets::Kernel {
+                kernel: release_file(&release, model, "vmlinuz")?.file(),
+                initramfs: self.initramfs(model, &release).await?,
+            }
+        };
+        let mut layer = tar::Layout::new(MTIME);
+        for (path, mode, file) in installer::installer_files(model.version, model.arch, false, assets) {
+            layer.add_file(path, mode, file).map_err(internal)?;
+        }
+        Ok(layer.finish())
+    }
+
+    /// The unified kernel image of an asset.
+    async fn uki(
+        self: &Arc<Self>,
+        model: &Model<'_>,
+        release: &Files,
+        asset: CmdlineAsset,
+    ) -> Result<VirtualFile, FactoryError> {
+        let customization = &model.schematic.customization;
+        let meta: Vec<(u8, String)> =
+            customization.meta.iter().map(|entry| (entry.key, entry.value.to_string())).collect();
+        let extra_args: Vec<String> = customization.extra_kernel_args.iter().map(ToString::to_string).collect();
+        let line = cmdline::cmdline(&CmdlineRequest {
+            version: model.version,
+            platform: model.platform,
+            arch: model.arch,
+            secure_boot: false,
+            asset,
+            overlay_args: &[],
+            extra_args: &extra_args,
+            meta: &meta,
+        })
+        .map_err(|error| FactoryError::Invalid(error.to_string()))?;
+        let profile = cmdline::extra_profile(model.version, asset, &line);
+        let initrd = self.initramfs(model, release).await?;
+        let linux = release_file(release, model, "vmlinuz")?;
+        let stub = release_file(release, model, "systemd-stub.efi")?;
+        let bad = |name: &str, reason: String| FactoryError::BadSource {
+            image: format!("{}:{}", self.sources.components().imager, model.version),
+            reason: format!("its {name} for {}: {reason}", model.arch),
+        };
+        let store = self.store.clone();
+        let (head, kernel, splash) = blocking(move || {
+            let head = stub.file().slice(0..HEAD_LEN).read_all(store.as_ref())?;
+            let kernel = linux.file().slice(0..bzimage::HEAD_LEN).read_all(store.as_ref())?;
+            let splash = super::blobs::put(store.as_ref(), &splash::bmp())?;
+            Ok::<_, FactoryError>((head, kernel, splash))
+        })
+        .await?;
+        let stub = Stub::parse(&head, stub.file()).map_err(|error| bad("systemd-stub.efi", error.to_string()))?;
+        let uname = bzimage::release(&kernel).ok().filter(|release| !release.is_empty());
+        uki(&UkiParts {
+            version: model.version,
+            arch: model.arch,
+            stub: &stub,
+            cmdline: &line,
+            uname: uname.as_deref(),
+            splash: splash.file(),
+            linux: linux.file(),
+            initrd,
+            profile: profile.as_ref(),
+            timestamp: MTIME,
+        })
+        .map_err(|error| bad("systemd-stub.efi", error.to_string()))
+    }
+
+    /// The initramfs with all extensions.
+    async fn initramfs(self: &Arc<Self>, model: &Model<'_>, release: &Files) -> Result<VirtualFile, FactoryError> {
+        let version = model.version;
+        let prepare =
+            model.extensions.iter().map(|(repository, digest)| self.extension(repository, digest, model.arch, version));
+        let prepared = futures::future::try_join_all(prepare).await?;
+        for extension in &prepared {
+            extension.metadata.check(version).map_err(|error| FactoryError::Invalid(error.to_string()))?;
+        }
+        let base = release_file(release, model, "initramfs.xz")?;
+        let modules_dep = self.modules_dep(model, base, &prepared).await?;
+        let mut extensions: Vec<Extension> = prepared.iter().map(|extension| extension.assembled()).collect();
+        let schematic =
+            extension::schematic(model.id, model.canonical, model.external_url.as_str(), version).map_err(internal)?;
+        let config = &model.schematic.customization.embedded_machine_configuration;
+        let config = (!config.is_empty()).then(|| extension::embedded_config(config)).transpose().map_err(internal)?;
+        for virtual_extension in [Some(schematic), config].into_iter().flatten() {
+            extensions.push(self.virtual_extension(virtual_extension, version).await?);
+        }
+        initramfs::initramfs(&base.file(), &extensions, modules_dep.as_ref()).map_err(internal)
+    }
+
+    /// Makes the image of an extension that we thought up: small, so it stays inline.
+    async fn virtual_extension(
+        self: &Arc<Self>,
+        parts: extension::VirtualExtension,
+        version: &TalosVersion,
+    ) -> Result<Extension, FactoryError> {
+        let rules = super::extension::Rules::of(version);
+        let extension::VirtualExtension { metadata, rootfs } = parts;
+        let image = blocking(move || super::extension::squash_inline(&rootfs, rules)).await?;
+        Ok(Extension::plain(metadata, image))
+    }
+}
+
+/// An error that our own inputs rule out.
+fn internal(error: impl std::fmt::Display) -> FactoryError {
+    FactoryError::Internal(error.to_string())
+}
+
+/// A file of the release for the model's architecture.
+fn release_file(release: &Files, model: &Model<'_>, name: &str) -> Result<StoredFile, FactoryError> {
+    release.get(&format!("usr/install/{}/{name}", model.arch)).copied().ok_or_else(|| FactoryError::BadSource {
+        image: format!("imager:{}", model.version),
+        reason: format!("it has no {name} for {}", model.arch),
+    })
+}

@@ -1,0 +1,237 @@
+//! What is prepared once per input digest and shared by all models: files of releases, extensions, module indexes.
+
+mod blobs;
+mod extension;
+mod layer;
+mod modules;
+mod spool;
+mod unpack;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+
+use super::sources::{PlatformImage, Sources};
+use super::{FactoryError, blocking};
+use crate::format::depmod::TreeFacts;
+use crate::store::{BlobStore, RecordKind, SingleFlight};
+use crate::telemetry::Metrics;
+use crate::types::{Arch, Digest, TalosVersion};
+use crate::virtual_file::VirtualFile;
+
+pub use layer::Model;
+
+use extension::PreparedExtension;
+
+/// A blob in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredFile {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+impl StoredFile {
+    /// The blob as a file.
+    pub fn file(&self) -> VirtualFile {
+        VirtualFile::blob(self.digest, self.size)
+    }
+}
+
+/// Files of an image by path.
+type Files = BTreeMap<String, StoredFile>;
+
+/// Something prepared that is written down as a record and stands for blobs in the store.
+trait Prepared: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The blobs without which it is worth nothing.
+    fn blobs(&self) -> Vec<StoredFile>;
+}
+
+impl Prepared for Files {
+    fn blobs(&self) -> Vec<StoredFile> {
+        self.values().copied().collect()
+    }
+}
+
+/// Prepares, and finds what was prepared.
+pub struct Preparer {
+    store: Arc<dyn BlobStore>,
+    sources: Arc<Sources>,
+    metrics: Arc<Metrics>,
+    /// Bound on work that takes a processor.
+    jobs: Arc<Semaphore>,
+    files: SingleFlight<String, Arc<Files>, FactoryError>,
+    extensions: SingleFlight<String, Arc<PreparedExtension>, FactoryError>,
+    modules: SingleFlight<String, modules::Facts, FactoryError>,
+    indexes: SingleFlight<String, Arc<modules::Index>, FactoryError>,
+    /// Facts of modules in memory, by the digest of their blob.
+    facts: moka::sync::Cache<Digest, Arc<TreeFacts>>,
+    /// What was found whole a moment ago, by record key.
+    whole: moka::sync::Cache<String, ()>,
+}
+
+impl Preparer {
+    /// Prepares what comes from `sources` into `store`, at most as many jobs at once as `jobs` has places.
+    pub fn new(store: Arc<dyn BlobStore>, sources: Arc<Sources>, metrics: Arc<Metrics>, jobs: Arc<Semaphore>) -> Self {
+        Self {
+            store,
+            sources,
+            metrics,
+            jobs,
+            files: SingleFlight::new(None),
+            extensions: SingleFlight::new(None),
+            modules: SingleFlight::new(None),
+            indexes: SingleFlight::new(None),
+            facts: moka::sync::Cache::new(256),
+            whole: moka::sync::Cache::builder()
+                .max_capacity(10_000)
+                .time_to_live(std::time::Duration::from_secs(5))
+                .build(),
+        }
+    }
+
+    /// What was prepared under `key`, if all its blobs are still there.
+    async fn recall<T: Prepared>(&self, key: &str) -> Result<Option<T>, FactoryError> {
+        let (store, owned, checked) = (self.store.clone(), key.to_owned(), self.whole.contains_key(key));
+        let found = blocking(move || {
+            let Some(bytes) = store.record(RecordKind::Prepared, &owned)? else { return Ok(None) };
+            // A record of another layout is as good as none.
+            let Ok(prepared) = serde_json::from_slice::<T>(&bytes) else { return Ok(None) };
+            if !checked {
+                for blob in prepared.blobs() {
+                    if store.open(&blob.digest)?.is_none() {
+                        return Ok(None);
+                    }
+                }
+            }
+            Ok::<_, FactoryError>(Some(prepared))
+        })
+        .await?;
+        if found.is_some() {
+            self.whole.insert(key.to_owned(), ());
+        }
+        Ok(found)
+    }
+
+    /// Runs a job that takes a processor, in its turn, and writes down what it made.
+    async fn prepare<T: Prepared>(
+        &self,
+        key: &str,
+        kind: &'static str,
+        job: impl FnOnce(&dyn BlobStore) -> Result<T, FactoryError> + Send + 'static,
+    ) -> Result<T, FactoryError> {
+        let place = self.jobs.acquire().await;
+        let (store, key) = (self.store.clone(), key.to_owned());
+        let made = blocking(move || {
+            let made = job(store.as_ref())?;
+            let text = serde_json::to_vec(&made).map_err(|error| FactoryError::Internal(error.to_string()))?;
+            store.put_record(RecordKind::Prepared, &key, &text)?;
+            Ok::<_, FactoryError>(made)
+        })
+        .await;
+        drop(place);
+        self.metrics.count_made(kind);
+        made
+    }
+
+    /// Makes sure that all of an image is in the store.
+    async fn fetch_layers(&self, image: &PlatformImage) -> Result<(), FactoryError> {
+        // The config too: with it, other tools can read the image in the store's folder.
+        let parts = image.manifest.layers.iter().chain([&image.manifest.config]);
+        let fetches = parts.map(|part| self.sources.fetch(&image.repository, &part.digest, Some(part.size)));
+        futures::future::try_join_all(fetches).await?;
+        Ok(())
+    }
+
+    /// The files of an image whose path `wanted` likes, each as a blob. `purpose` names the choice.
+    async fn image_files(
+        self: &Arc<Self>,
+        image: &PlatformImage,
+        purpose: &'static str,
+        wanted: fn(&str) -> bool,
+    ) -> Result<Arc<Files>, FactoryError> {
+        let key = format!("{purpose}/{}", image.digest.hex());
+        let (preparer, image) = (self.clone(), image.clone());
+        self.files
+            .run(key.clone(), move || async move {
+                if let Some(found) = preparer.recall::<Files>(&key).await? {
+                    return Ok(Arc::new(found));
+                }
+                preparer.fetch_layers(&image).await?;
+                let made = preparer.prepare(&key, purpose, move |store| unpack::files(store, &image, wanted)).await?;
+                Ok(Arc::new(made))
+            })
+            .await
+    }
+
+    /// Files of a version's image that is the same for every architecture, such as a catalog.
+    async fn version_files(
+        self: &Arc<Self>,
+        repository: &str,
+        version: &TalosVersion,
+        purpose: &'static str,
+        wanted: fn(&str) -> bool,
+    ) -> Result<Arc<Files>, FactoryError> {
+        let digest = self.sources.resolve(repository, &version.to_string()).await?;
+        let image = self.sources.any_platform(repository, &digest).await?;
+        self.image_files(&image, purpose, wanted).await
+    }
+
+    /// The files of a catalog image, read.
+    ///
+    /// # Errors
+    /// As the source images are to be had.
+    pub async fn catalog(
+        self: &Arc<Self>,
+        repository: &str,
+        version: &TalosVersion,
+    ) -> Result<BTreeMap<String, Bytes>, FactoryError> {
+        const MAX: u64 = 16 << 20;
+        let wanted = |path: &str| matches!(path, "image-digests" | "descriptions.yaml" | "overlays.yaml");
+        let files = self.version_files(repository, version, "catalog", wanted).await?;
+        if let Some((name, file)) = files.iter().find(|(_, file)| file.size > MAX) {
+            return Err(FactoryError::BadSource {
+                image: format!("{repository}:{version}"),
+                reason: format!("its file {name} has {} bytes; a catalog has {MAX} at most", file.size),
+            });
+        }
+        let store = self.store.clone();
+        blocking(move || {
+            let read = |file: &StoredFile| file.file().read_all(store.as_ref());
+            files.iter().map(|(name, file)| Ok((name.clone(), read(file)?))).collect::<Result<_, FactoryError>>()
+        })
+        .await
+    }
+
+    /// The files of talosctl of a version, by name.
+    ///
+    /// # Errors
+    /// As the source images are to be had.
+    pub async fn talosctl(
+        self: &Arc<Self>,
+        repository: &str,
+        version: &TalosVersion,
+    ) -> Result<Arc<Files>, FactoryError> {
+        let wanted = |path: &str| path.starts_with("talosctl-") && !path.contains('/');
+        self.version_files(repository, version, "talosctl", wanted).await
+    }
+
+    /// The boot assets of both architectures in an imager image.
+    async fn release(self: &Arc<Self>, imager: &Digest) -> Result<Arc<Files>, FactoryError> {
+        let repository = &self.sources.components().imager;
+        // The amd64 image holds the files of both.
+        let image = self.sources.platform(repository, imager, Arch::Amd64).await?;
+        let wanted = |path: &str| {
+            path.strip_prefix("usr/install/").and_then(|rest| rest.split_once('/')).is_some_and(|(arch, name)| {
+                Arch::parse(arch).is_some()
+                    && matches!(name, "vmlinuz" | "initramfs.xz" | "systemd-stub.efi" | "systemd-boot.efi")
+            })
+        };
+        self.image_files(&image, "release", wanted).await
+    }
+}
