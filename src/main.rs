@@ -1,3 +1,11 @@
 //! The `image-factory` binary.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    match image_factory::cli::run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("image-factory: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,128 @@
 //! The commands of the binary.
+
+mod fsck;
+mod serve;
+mod verify;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, Source, Values};
+
+/// Boot assets and installer images of Talos Linux, made on request from signed sources.
+#[derive(Parser)]
+#[command(name = "image-factory", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve.
+    Serve(Sources),
+    /// Print the effective configuration, each value with its source.
+    Config(Sources),
+    /// Check the store: hash everything again, and drop what is bad.
+    Fsck {
+        #[command(flatten)]
+        sources: Sources,
+        /// Only report; drop nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Forget what a version's tags stand for, so that they are resolved anew.
+    Refresh {
+        #[command(flatten)]
+        sources: Sources,
+        /// The Talos version.
+        version: String,
+    },
+    /// Check signatures by hand.
+    #[command(subcommand)]
+    Verify(Verify),
+}
+
+#[derive(Subcommand)]
+enum Verify {
+    /// Check the signatures of a source image, such as siderolabs/imager:v1.13.2.
+    Image {
+        #[command(flatten)]
+        sources: Sources,
+        /// Repository with a tag or digest.
+        reference: String,
+    },
+    /// Check a Sigstore bundle over a file.
+    Bundle {
+        #[command(flatten)]
+        sources: Sources,
+        /// The bundle (JSON).
+        bundle: PathBuf,
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+/// Where the configuration comes from.
+#[derive(Args)]
+struct Sources {
+    /// A YAML, JSON or dotenv file, file=FILE, or env=PREFIX; may repeat, later ones override.
+    #[arg(long = "config", value_name = "SOURCE")]
+    config: Vec<String>,
+}
+
+impl Sources {
+    fn values(&self) -> anyhow::Result<Values> {
+        let sources: Vec<Source> = self.config.iter().map(|text| Source::parse(text)).collect();
+        let environment: Vec<(String, String)> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Ok(Values::load(&sources, &environment)?)
+    }
+
+    fn load(&self) -> anyhow::Result<Config> {
+        let values = self.values()?;
+        let config = Config::from_values(&values)?;
+        for warning in &values.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(config)
+    }
+}
+
+/// Runs the command that the arguments name.
+///
+/// # Errors
+/// What went wrong, for a person to read.
+pub fn run() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Serve(sources) => {
+            crate::telemetry::start_logging();
+            runtime()?.block_on(serve::serve(sources.load()?))
+        }
+        Command::Config(sources) => {
+            let values = sources.values()?;
+            Config::from_values(&values)?;
+            for (path, setting) in values.settings() {
+                println!("{path} = {:?}  # {}", setting.text, setting.source);
+            }
+            for warning in &values.warnings {
+                println!("# {warning}");
+            }
+            Ok(())
+        }
+        Command::Fsck { sources, dry_run } => fsck::fsck(&sources.load()?, !dry_run),
+        Command::Refresh { sources, version } => runtime()?.block_on(serve::refresh(&sources.load()?, &version)),
+        Command::Verify(Verify::Image { sources, reference }) => {
+            runtime()?.block_on(verify::image(&sources.load()?, &reference))
+        }
+        Command::Verify(Verify::Bundle { sources, bundle, file }) => verify::bundle(&sources.load()?, &bundle, &file),
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")
+}
