@@ -1,0 +1,11 @@
+//! The running factory, as real clients meet it.
+
+mod boots;
+mod clients;
+mod daemons;
+mod initramfs;
+mod lives;
+mod specification;
+mod transcripts;
+mod trust;
+mod world;
