@@ -73,7 +73,6 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         external_url: config.http.external_url.clone(),
         registry: config.artifacts.registry.clone(),
         schematic_capacity: config.schematic_capacity,
-        schematic_negative_ttl: config.schematic_negative_ttl,
     }));
     if let Some(address) = config.metrics_addr {
         server::serve_metrics(address, metrics.clone()).await?;

@@ -67,8 +67,6 @@ pub struct Config {
     pub signing_key_path: Option<PathBuf>,
     /// Schematics kept in memory.
     pub schematic_capacity: usize,
-    /// How long an unknown schematic is remembered as unknown.
-    pub schematic_negative_ttl: Duration,
 }
 
 /// The server and its addresses.
@@ -209,7 +207,6 @@ impl Config {
             metrics_addr: values.optional("metrics.addr").map(|_| address(values, "metrics.addr")).transpose()?,
             signing_key_path: values.optional("cache.signingKeyPath").map(PathBuf::from),
             schematic_capacity: values.integer("cache.schematic.capacity"),
-            schematic_negative_ttl: values.duration("cache.schematic.negativeTTL"),
         })
     }
 }

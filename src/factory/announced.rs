@@ -129,9 +129,17 @@ impl Announcements {
     /// # Errors
     /// When the store cannot be read.
     pub async fn of(&self, id: &SchematicId) -> Result<Arc<Announced>, FactoryError> {
-        if let Some(found) = self.memory.get(id) {
-            return Ok(found);
+        match self.memory.get(id) {
+            Some(found) => Ok(found),
+            None => self.reread(id).await,
         }
+    }
+
+    /// The same, read from the store: another replica may have added something.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn reread(&self, id: &SchematicId) -> Result<Arc<Announced>, FactoryError> {
         let (store, key) = (self.store.clone(), id.to_string());
         let record = super::blocking(move || store.record(RecordKind::Announced, &key)).await?;
         let announced: Announced = match record {
@@ -151,7 +159,7 @@ impl Announcements {
     /// When the store cannot be written.
     pub async fn add(&self, id: &SchematicId, installer: Installer) -> Result<(), FactoryError> {
         let _guard = self.writing[usize::from(id.digest().raw()[0]) % self.writing.len()].lock().await;
-        let mut announced = (*self.of(id).await?).clone();
+        let mut announced = (*self.reread(id).await?).clone();
         let same = |other: &Installer| {
             other.image == installer.image && other.version == installer.version && other.recipe == installer.recipe
         };

@@ -297,6 +297,10 @@ impl Installers {
         if holds(&announced, digest) {
             return Ok(Some(announced));
         }
+        let announced = self.parts.announcements.reread(&schematic.id).await?;
+        if holds(&announced, digest) {
+            return Ok(Some(announced));
+        }
         let key = (schematic.id.digest(), *digest);
         if self.unknown.contains_key(&key) {
             return Ok(None);

@@ -53,8 +53,6 @@ pub struct FactoryParts {
     pub registry: String,
     /// Schematics kept in memory.
     pub schematic_capacity: usize,
-    /// How long an unknown schematic is remembered as unknown.
-    pub schematic_negative_ttl: std::time::Duration,
 }
 
 /// The factory: everything that is served, behind no particular door.
@@ -76,7 +74,7 @@ impl Factory {
         let jobs = Arc::new(Semaphore::new(build.max_concurrency));
         let preparer = Arc::new(Preparer::new(store.clone(), sources.clone(), metrics.clone(), jobs.clone()));
         let catalogs = Arc::new(Catalogs::new(store.clone(), sources.clone(), preparer.clone(), build, registry));
-        let schematics = Schematics::new(store.clone(), parts.schematic_capacity, parts.schematic_negative_ttl);
+        let schematics = Schematics::new(store.clone(), parts.schematic_capacity);
         let signing_key_pem = signer.public_pem().to_owned();
         let installers = Arc::new(Installers::new(installer::Parts {
             announcements: Announcements::new(store.clone()),

@@ -1,7 +1,6 @@
 //! Schematics: made, kept for ever, found again.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -31,21 +30,16 @@ pub struct Stored {
     pub canonical: String,
 }
 
-/// Where schematics are kept.
+/// Where schematics are kept. What is unknown is looked for each time: another replica may have kept it a moment ago.
 pub struct Schematics {
     store: Arc<dyn BlobStore>,
     known: moka::sync::Cache<SchematicId, Arc<Stored>>,
-    unknown: moka::sync::Cache<SchematicId, ()>,
 }
 
 impl Schematics {
     /// Schematics in `store`, `capacity` of them in memory.
-    pub fn new(store: Arc<dyn BlobStore>, capacity: usize, negative_ttl: Duration) -> Self {
-        Self {
-            store,
-            known: moka::sync::Cache::new(capacity as u64),
-            unknown: moka::sync::Cache::builder().max_capacity(10_000).time_to_live(negative_ttl).build(),
-        }
+    pub fn new(store: Arc<dyn BlobStore>, capacity: usize) -> Self {
+        Self { store, known: moka::sync::Cache::new(capacity as u64) }
     }
 
     /// Keeps a schematic: it is durable when this returns.
@@ -59,7 +53,6 @@ impl Schematics {
         blocking(move || store.put_record(RecordKind::Schematic, &id.to_string(), text.as_bytes())).await?;
         let stored = Arc::new(Stored { id, schematic, canonical });
         self.known.insert(id, stored.clone());
-        self.unknown.invalidate(&id);
         Ok(stored)
     }
 
@@ -69,9 +62,6 @@ impl Schematics {
         let id: SchematicId = text.parse().map_err(|_| missing())?;
         if let Some(known) = self.known.get(&id) {
             return Ok(known);
-        }
-        if self.unknown.contains_key(&id) {
-            return Err(missing());
         }
         let store = self.store.clone();
         let record = blocking(move || store.record(RecordKind::Schematic, &id.to_string())).await?;
@@ -86,7 +76,6 @@ impl Schematics {
                 let schematic = Schematic::default();
                 let canonical = schematic.canonical();
                 if SchematicId::of(&canonical) != id {
-                    self.unknown.insert(id, ());
                     return Err(missing());
                 }
                 Stored { id, schematic, canonical }
