@@ -93,6 +93,16 @@ fn leftovers_of_the_dead_are_swept_and_those_of_the_living_are_not() {
 }
 
 #[test]
+fn a_blob_that_another_process_dropped_is_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (open(folder.path(), None), open(folder.path(), None));
+    let digest = put(&first, b"shared");
+    second.shared.drop_blob(&digest).unwrap();
+    assert_eq!(put(&first, b"shared"), digest);
+    assert_eq!(&first.read(&digest, 0..6).unwrap()[..], b"shared");
+}
+
+#[test]
 fn fsck_finds_and_drops_what_is_bad() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path(), None);

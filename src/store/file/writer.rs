@@ -58,7 +58,8 @@ impl BlobWrite for Writer {
             return Err(StoreError::Mismatch { expected: *expected, found: digest });
         }
         let (target, len) = (self.shared.blob(&digest), self.len);
-        if self.shared.recency.touch(&digest, || target.clone()).is_some() {
+        // Memory alone does not vouch for it: another process on the folder may have dropped the blob.
+        if target.is_file() && self.shared.recency.touch(&digest, || target.clone()).is_some() {
             return Ok((digest, len));
         }
         for old in self.shared.recency.make_room(len)? {
