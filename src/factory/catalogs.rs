@@ -169,6 +169,7 @@ impl Catalogs {
             .iter()
             .filter(|name| !exists(name) && !catalog::alias(name).is_some_and(|alias| exists(&alias)))
             .map(|name| {
+                let name: &str = name;
                 let names = extensions.values().flat_map(|list| list.iter().map(|entry| entry.name.as_str()));
                 let hint =
                     catalog::nearest(name, names).map(|near| format!("; the nearest is {near:?}")).unwrap_or_default();
