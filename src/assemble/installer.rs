@@ -4,6 +4,7 @@
 //! "image index"), the same bytes for the same inputs. Base layers keep their bytes and digests; their Docker media types
 //! get the OCI names.
 
+mod archive;
 mod base;
 
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use crate::types::{Arch, Digest, TalosVersion};
 use crate::virtual_file::VirtualFile;
 
+pub use archive::{ArchivedLayer, archive};
 pub use base::{Base, InstallerError};
 
 /// Media type of an image index.

@@ -4,5 +4,6 @@ pub mod cmdline;
 pub mod extension;
 pub mod initramfs;
 pub mod installer;
+pub mod outline;
 pub mod splash;
 pub mod uki;

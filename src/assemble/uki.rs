@@ -3,6 +3,7 @@
 //! Specification: UAPI group, "Unified Kernel Image"; `systemd-stub(7)`. Golden data: `tests/golden/uki`.
 
 use crate::assemble::cmdline::Profile;
+use crate::assemble::outline::Outline;
 use crate::format::pe::{PeError, Section, Stub};
 use crate::types::{Arch, TalosVersion};
 use crate::virtual_file::VirtualFile;
@@ -30,6 +31,35 @@ pub struct UkiParts<'a> {
     pub profile: Option<&'a Profile>,
     /// The time that the header says it was made, in seconds since 1970. The same parts have the same time.
     pub timestamp: u32,
+    /// Sections start at multiples of this in the file, in bytes; 1 leaves it to the stub.
+    pub alignment: u32,
+}
+
+/// A unified kernel image, and where its parts are.
+#[derive(Clone, Debug)]
+pub struct Uki {
+    /// The image.
+    pub file: VirtualFile,
+    /// Name, first byte and length of each section behind those of the stub, in order.
+    pub sections: Vec<(&'static str, u64, u64)>,
+}
+
+impl Uki {
+    /// What its parts are.
+    pub fn outline(&self) -> Outline {
+        let mut outline = Outline::default();
+        let first = self.sections.first().map_or(self.file.len(), |(_, offset, _)| *offset);
+        outline.add(0..first, "headers and sections of the stub");
+        for (name, offset, len) in &self.sections {
+            outline.add(*offset..offset + len, *name);
+        }
+        outline
+    }
+
+    /// First byte of the first section of that name.
+    pub fn offset_of(&self, name: &str) -> Option<u64> {
+        self.sections.iter().find(|(of, ..)| *of == name).map(|(_, offset, _)| *offset)
+    }
 }
 
 /// Why no unified kernel image can be made.
@@ -54,7 +84,7 @@ pub enum UkiError {
 ///
 /// # Errors
 /// [`UkiError`] when the stub is for another architecture, or the sections find no room behind it.
-pub fn uki(parts: &UkiParts<'_>) -> Result<VirtualFile, UkiError> {
+pub fn uki(parts: &UkiParts<'_>) -> Result<Uki, UkiError> {
     let (found, arch) = (parts.stub.machine(), parts.arch);
     let expected = match arch {
         Arch::Amd64 => 0x8664,
@@ -78,7 +108,9 @@ pub fn uki(parts: &UkiParts<'_>) -> Result<VirtualFile, UkiError> {
             sections.push(text(".cmdline", &profile.cmdline));
         }
     }
-    Ok(parts.stub.append(&sections, parts.timestamp)?)
+    let image = parts.stub.append_aligned(&sections, parts.timestamp, parts.alignment)?;
+    let placed = sections.iter().zip(image.offsets).map(|(section, offset)| (section.name, offset, section.data.len()));
+    Ok(Uki { file: image.file, sections: placed.collect() })
 }
 
 /// What boot menus read about the image: `os-release(5)`.

@@ -1,5 +1,6 @@
 //! The commands of the binary.
 
+mod asset;
 mod fsck;
 mod serve;
 mod verify;
@@ -39,6 +40,26 @@ enum Command {
         sources: Sources,
         /// The Talos version.
         version: String,
+    },
+    /// Make a boot asset without a server.
+    Asset {
+        #[command(flatten)]
+        sources: Sources,
+        /// File of the schematic (YAML or JSON); - for standard input.
+        schematic: PathBuf,
+        /// The Talos version.
+        version: String,
+        /// Which asset, such as metal-amd64.iso.
+        path: String,
+        /// Where it goes, - for standard output; its own name in the current folder when absent. A broken attempt is continued.
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+        /// Print its SHA-256 as sha256sum does.
+        #[arg(long)]
+        sha256: bool,
+        /// Explain it instead of writing it: offset, length and source of every run of bytes, and what it is.
+        #[arg(long, conflicts_with_all = ["output", "sha256"])]
+        plan: bool,
     },
     /// Check signatures by hand.
     #[command(subcommand)]
@@ -116,6 +137,10 @@ pub fn run() -> anyhow::Result<()> {
         }
         Command::Fsck { sources, dry_run } => fsck::fsck(&sources.load()?, !dry_run),
         Command::Refresh { sources, version } => runtime()?.block_on(serve::refresh(&sources.load()?, &version)),
+        Command::Asset { sources, schematic, version, path, output, sha256, plan } => {
+            let wanted = asset::Wanted { schematic, version, path, output, sha256, plan };
+            runtime()?.block_on(asset::asset(&sources.load()?, &wanted))
+        }
         Command::Verify(Verify::Image { sources, reference }) => {
             runtime()?.block_on(verify::image(&sources.load()?, &reference))
         }

@@ -58,22 +58,29 @@ fn signer(config: &Config, store: &dyn BlobStore) -> anyhow::Result<ImageSigner>
     Ok(signer)
 }
 
-/// Serves until SIGTERM or SIGINT.
-pub async fn serve(config: Config) -> anyhow::Result<()> {
-    let metrics = Arc::new(Metrics::default());
-    let store: Arc<dyn BlobStore> = Arc::new(open_store(&config)?);
-    let verifier = Arc::new(super::verify::verifier(&config)?);
-    let sources = sources(&config, store.clone(), verifier.clone(), metrics.clone())?;
+/// The configured factory, and what verifies its sources.
+pub fn factory(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<(Arc<Factory>, Arc<Verifier>)> {
+    let store: Arc<dyn BlobStore> = Arc::new(open_store(config)?);
+    let verifier = Arc::new(super::verify::verifier(config)?);
+    let sources = sources(config, store.clone(), verifier.clone(), metrics.clone())?;
     let factory = Arc::new(Factory::new(FactoryParts {
-        signer: signer(&config, store.as_ref())?,
+        signer: signer(config, store.as_ref())?,
         store,
         sources,
         metrics: metrics.clone(),
         build: config.build.clone(),
         external_url: config.http.external_url.clone(),
+        external_pxe_url: config.http.external_pxe_url.clone(),
         registry: config.artifacts.registry.clone(),
         schematic_capacity: config.schematic_capacity,
     }));
+    Ok((factory, verifier))
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::default());
+    let (factory, verifier) = factory(&config, &metrics)?;
     if let Some(address) = config.metrics_addr {
         server::serve_metrics(address, metrics.clone()).await?;
     }

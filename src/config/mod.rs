@@ -78,6 +78,8 @@ pub struct HttpConfig {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// The address by which clients reach us, ending in a slash; part of what is made (signatures, the schematic extension).
     pub external_url: url::Url,
+    /// The address by which iPXE reaches us, ending in a slash; may be plain http where the other is not.
+    pub external_pxe_url: url::Url,
     /// CORS origins.
     pub allowed_origins: Vec<String>,
     /// Connections at one time; further ones wait to be accepted.
@@ -225,18 +227,16 @@ fn http(values: &Values) -> Result<HttpConfig, ConfigError> {
         (Some(_), None) => return Err(values.refuse("http.keyFile", "http.certFile is set, so this must be, too")),
         (None, Some(_)) => return Err(values.refuse("http.certFile", "http.keyFile is set, so this must be, too")),
     };
-    let mut external_url = url::Url::parse(values.text("http.externalURL"))
-        .map_err(|e| values.refuse("http.externalURL", format!("not a URL: {e}")))?;
-    if !matches!(external_url.scheme(), "http" | "https") || external_url.host_str().is_none() {
-        return Err(values.refuse("http.externalURL", "a URL that starts with http:// or https:// is expected"));
-    }
-    if !external_url.path().ends_with('/') {
-        external_url.set_path(&format!("{}/", external_url.path()));
-    }
+    let external_url = base_url(values, "http.externalURL")?;
+    let external_pxe_url = match values.optional("http.externalPXEURL") {
+        Some(_) => base_url(values, "http.externalPXEURL")?,
+        None => external_url.clone(),
+    };
     Ok(HttpConfig {
         listen: address(values, "http.httpListenAddr")?,
         tls,
         external_url,
+        external_pxe_url,
         allowed_origins: values.list("http.allowedOrigins"),
         max_connections: at_least_one(values, "http.maxConnections")?,
         max_header_size: values.size("http.maxHeaderSize").unwrap_or(65536).clamp(8192, 1 << 20) as usize,
@@ -245,6 +245,18 @@ fn http(values: &Values) -> Result<HttpConfig, ConfigError> {
         write_timeout: values.duration("http.writeTimeout"),
         drain_timeout: values.duration("http.drainTimeout"),
     })
+}
+
+/// A URL that paths are appended to: it ends in a slash.
+fn base_url(values: &Values, key: &str) -> Result<url::Url, ConfigError> {
+    let mut base = url::Url::parse(values.text(key)).map_err(|e| values.refuse(key, format!("not a URL: {e}")))?;
+    if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
+        return Err(values.refuse(key, "a URL that starts with http:// or https:// is expected"));
+    }
+    if !base.path().ends_with('/') {
+        base.set_path(&format!("{}/", base.path()));
+    }
+    Ok(base)
 }
 
 fn build(values: &Values) -> Result<BuildConfig, ConfigError> {

@@ -76,8 +76,15 @@ impl Catalogs {
         broken
     }
 
-    /// Reads the list of versions; when the upstream fails, the last good one stays, that of an earlier start included.
+    /// Reads the list of versions and their catalogs.
     pub async fn refresh(&self) -> Result<(), FactoryError> {
+        let offered = self.list().await?;
+        self.read_ahead(&offered).await;
+        Ok(())
+    }
+
+    /// Reads the list of versions; when the upstream fails, the last good one stays, that of an earlier start included.
+    pub async fn list(&self) -> Result<Arc<Vec<TalosVersion>>, FactoryError> {
         let listed = self.sources.tags(&self.sources.components().imager).await;
         let tags = match listed {
             Ok(tags) => {
@@ -97,8 +104,7 @@ impl Catalogs {
         let offered = catalog::offered(&tags, &self.build.min_talos_version, &self.build.broken_talos_versions);
         let offered = Arc::new(offered);
         *self.versions.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(offered.clone());
-        self.read_ahead(&offered).await;
-        Ok(())
+        Ok(offered)
     }
 
     async fn read_ahead(&self, versions: &[TalosVersion]) {

@@ -69,6 +69,9 @@ pub enum FactoryError {
     /// The upstream does not answer.
     #[error("the upstream registry is not available: {0}")]
     Unavailable(String),
+    /// Too much is being done already.
+    #[error("too many checksums are being computed; try again later")]
+    Busy,
     /// The disk is full.
     #[error("there is no room to store what this needs; try again later")]
     NoRoom,

@@ -9,15 +9,18 @@ use super::announced::{Announced, Announcements, BaseLayer, Document, Installer}
 use super::catalogs::Catalogs;
 use super::prepare::{Model, Preparer};
 use super::recipe::{Recipe, Resolved};
+use super::resolve::{Resolver, without_overlay};
 use super::schematics::Stored;
 use super::sources::Sources;
 use super::{FactoryError, InstallerImage, blocking};
-use crate::assemble::installer::{self as image, Base, CONFIG_TYPE, INDEX_TYPE, InstallerError, Layer, MANIFEST_TYPE};
+use crate::assemble::installer::{
+    self as image, ArchivedLayer, Base, CONFIG_TYPE, INDEX_TYPE, InstallerError, Layer, MANIFEST_TYPE,
+};
 use crate::sign::{ImageSigner, cosign};
 use crate::store::{BlobStore, SingleFlight};
 use crate::telemetry::Metrics;
 use crate::types::{Arch, Digest, TalosVersion};
-use crate::virtual_file::{Extent, VirtualFile};
+use crate::virtual_file::VirtualFile;
 
 /// How long a tag's answer is given from memory before its recipe is looked at again.
 const FRESH: Duration = Duration::from_secs(5);
@@ -36,6 +39,8 @@ pub struct Parts {
     pub store: Arc<dyn BlobStore>,
     /// Source images.
     pub sources: Arc<Sources>,
+    /// From names to digests.
+    pub resolver: Arc<Resolver>,
     /// Versions and extensions.
     pub catalogs: Arc<Catalogs>,
     /// What is prepared once.
@@ -104,16 +109,16 @@ impl Installers {
     ) -> Result<Arc<Installer>, FactoryError> {
         let resolved = self.resolve(version, schematic).await?;
         let parts = &self.parts;
-        let recipe = Recipe::new(
-            &name,
+        let recipe = Recipe::asset(
+            (name.to_string(), name.platform),
             version,
             schematic.id.to_string(),
             &parts.external_url,
-            parts.signer.public_pem(),
-            &resolved,
-        )
-        .digest()
-        .map_err(|error| FactoryError::Internal(error.to_string()))?;
+            resolved.imager,
+            &resolved.extensions,
+        );
+        let recipe = recipe.installer(resolved.base, parts.signer.public_pem()).digest();
+        let recipe = recipe.map_err(|error| FactoryError::Internal(error.to_string()))?;
         let announced = parts.announcements.of(&schematic.id).await?;
         let image = name.to_string();
         let known = announced.installers.iter().find(|known| known.image == image && known.recipe == recipe);
@@ -137,28 +142,13 @@ impl Installers {
 
     /// Turns names into digests, and refuses what cannot be made.
     async fn resolve(&self, version: &TalosVersion, schematic: &Stored) -> Result<Resolved, FactoryError> {
-        let wanted = &schematic.schematic;
-        if wanted.overlay.as_ref().is_some_and(|overlay| !overlay.image.is_empty() || !overlay.name.is_empty()) {
-            return Err(FactoryError::Invalid("schematics with an overlay are not available here yet".to_owned()));
-        }
-        let embeds = wanted.customization.embedded_machine_configuration.is_empty();
-        if !embeds && !version.has_embedded_config() {
-            return Err(FactoryError::Invalid(format!(
-                "embedding configuration is not supported for Talos version {version}: it came with v1.12.0"
-            )));
-        }
+        without_overlay(schematic)?;
         let parts = &self.parts;
-        let components = parts.sources.components();
-        let base = base_repository(components, version);
-        let names: Vec<String> = wanted.customization.official_extensions.iter().map(ToString::to_string).collect();
-        let tag = version.to_string();
         let (imager, base, extensions) = tokio::try_join!(
-            parts.sources.resolve(&components.imager, &tag),
-            parts.sources.resolve(base, &tag),
-            parts.catalogs.chosen(version, &names),
-        )
-        .map_err(|error| incomplete(error, version))?;
-        let extensions = extensions.into_iter().map(|extension| (extension.name, extension.digest)).collect();
+            parts.resolver.imager(version),
+            parts.resolver.image(base_repository(parts.sources.components(), version), version),
+            parts.resolver.extensions(version, schematic),
+        )?;
         Ok(Resolved { imager, base, extensions })
     }
 
@@ -188,19 +178,37 @@ impl Installers {
             tokio::try_join!(parts.preparer.installer_layer(&model), self.base(repository, &resolved.base, arch),)?;
         let layer = self.hash(&file).await?;
         let image = image::image(&base, &[Layer::tar(layer, file.len())]);
-        let base_layers = base
-            .layers()
-            .iter()
-            .map(|layer| BaseLayer { repository: repository.to_owned(), digest: layer.digest, size: layer.size })
-            .collect();
         Ok(Half {
             arch,
             layer,
             file,
-            base_layers,
+            repository: repository.to_owned(),
+            base,
             config: Document::new(CONFIG_TYPE, image.config),
             manifest: Document::new(MANIFEST_TYPE, image.manifest),
         })
+    }
+
+    /// The image for one architecture as `docker load` reads it.
+    pub(super) async fn archive(
+        self: &Arc<Self>,
+        name: InstallerImage,
+        version: &TalosVersion,
+        schematic: &Stored,
+        arch: Arch,
+    ) -> Result<VirtualFile, FactoryError> {
+        let resolved = self.resolve(version, schematic).await?;
+        let half = self.half(name, version, schematic, &resolved, arch).await?;
+        let repository = base_repository(self.parts.sources.components(), version);
+        let mut layers = Vec::with_capacity(half.base.layers().len() + 1);
+        for Layer { media_type, digest, size, .. } in half.base.layers() {
+            self.parts.sources.fetch(repository, digest, Some(*size)).await?;
+            layers.push(ArchivedLayer { media_type, digest: *digest, file: VirtualFile::blob(*digest, *size) });
+        }
+        let media_type = Layer::tar(half.layer, half.file.len()).media_type;
+        layers.push(ArchivedLayer { media_type, digest: half.layer, file: half.file });
+        image::archive(&format!("{repository}:{version}"), &half.config.bytes, &layers)
+            .map_err(|error| FactoryError::Internal(error.to_string()))
     }
 
     async fn base(&self, repository: &str, digest: &Digest, arch: Arch) -> Result<Base, FactoryError> {
@@ -245,7 +253,7 @@ impl Installers {
             index: index.digest,
             documents: Vec::new(),
             layers: halves.iter().map(|half| half.layer).collect(),
-            base_layers: halves.iter().flat_map(|half| half.base_layers.clone()).collect(),
+            base_layers: halves.iter().flat_map(Half::base_layers).collect(),
             tags: Vec::new(),
             referrers: Vec::new(),
         };
@@ -362,14 +370,7 @@ impl Installers {
         let (store, digest) = (self.parts.store.clone(), *digest);
         blocking(move || {
             let Some(file) = store.open(&digest)? else { return Ok(None) };
-            for extent in file.extents() {
-                if let Extent::Blob { digest, .. } = extent
-                    && store.open(digest)?.is_none()
-                {
-                    return Ok(None);
-                }
-            }
-            Ok::<_, FactoryError>(Some(file))
+            Ok::<_, FactoryError>(super::is_whole(store.as_ref(), &file)?.then_some(file))
         })
         .await
     }
@@ -380,24 +381,25 @@ struct Half {
     arch: Arch,
     layer: Digest,
     file: VirtualFile,
-    base_layers: Vec<BaseLayer>,
+    /// Repository path of the base image.
+    repository: String,
+    base: Base,
     config: Document,
     manifest: Document,
+}
+
+impl Half {
+    /// The layers of the base image, as they are announced.
+    fn base_layers(&self) -> impl Iterator<Item = BaseLayer> {
+        let of =
+            |layer: &Layer| BaseLayer { repository: self.repository.clone(), digest: layer.digest, size: layer.size };
+        self.base.layers().iter().map(of)
+    }
 }
 
 /// Repository path of the base image of a version's installer.
 fn base_repository<'a>(components: &'a crate::config::Components, version: &TalosVersion) -> &'a str {
     if version.has_unified_installer() { &components.installer_base } else { &components.installer }
-}
-
-/// A version that is listed but lacks images upstream.
-fn incomplete(error: FactoryError, version: &TalosVersion) -> FactoryError {
-    match error {
-        FactoryError::NoSuchTag { repository, tag } => {
-            FactoryError::NoSuchVersion(format!("{} (the upstream has no {repository}:{tag})", version.semver()))
-        }
-        other => other,
-    }
 }
 
 fn holds(announced: &Announced, digest: &Digest) -> bool {

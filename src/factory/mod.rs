@@ -1,6 +1,7 @@
 //! Use cases: from a schematic and a version to what is served.
 
 mod announced;
+mod assets;
 mod catalogs;
 mod error;
 mod hash;
@@ -9,6 +10,7 @@ mod prepare;
 mod recipe;
 mod registry;
 mod repository;
+mod resolve;
 mod schematics;
 mod sources;
 
@@ -21,18 +23,21 @@ use crate::sign::ImageSigner;
 use crate::store::BlobStore;
 use crate::telemetry::Metrics;
 use crate::types::{Digest, DigestError, TalosVersion};
-use crate::virtual_file::ReadBlob;
+use crate::virtual_file::{Extent, ReadBlob, VirtualFile};
 
 pub use announced::Document;
+pub use assets::{Algorithm, Asset, Credentials, PlanLine};
 pub use error::FactoryError;
 pub use repository::{InstallerImage, Repository};
 pub use schematics::Created;
 pub use sources::Sources;
 
 use announced::Announcements;
+use assets::Assets;
 use catalogs::Catalogs;
 use installer::Installers;
 use prepare::Preparer;
+use resolve::Resolver;
 use schematics::Schematics;
 
 /// What the factory needs to know and to work with.
@@ -49,6 +54,8 @@ pub struct FactoryParts {
     pub build: BuildConfig,
     /// Address by which clients reach us, ending in a slash.
     pub external_url: url::Url,
+    /// Address by which iPXE reaches us.
+    pub external_pxe_url: url::Url,
     /// Registry host (and port) or folder that catalog entries are shown with.
     pub registry: String,
     /// Schematics kept in memory.
@@ -62,31 +69,57 @@ pub struct Factory {
     catalogs: Arc<Catalogs>,
     schematics: Schematics,
     installers: Arc<Installers>,
+    assets: Arc<Assets>,
     preparer: Arc<Preparer>,
     signing_key_pem: String,
     external_url: url::Url,
+    external_pxe_url: url::Url,
 }
 
 impl Factory {
     /// A factory of these parts.
     pub fn new(parts: FactoryParts) -> Self {
-        let FactoryParts { store, sources, signer, metrics, build, external_url, registry, .. } = parts;
+        let FactoryParts { store, sources, signer, metrics, build, external_url, external_pxe_url, registry, .. } =
+            parts;
+        let hashing_places = build.max_concurrency;
         let jobs = Arc::new(Semaphore::new(build.max_concurrency));
         let preparer = Arc::new(Preparer::new(store.clone(), sources.clone(), metrics.clone(), jobs.clone()));
         let catalogs = Arc::new(Catalogs::new(store.clone(), sources.clone(), preparer.clone(), build, registry));
         let schematics = Schematics::new(store.clone(), parts.schematic_capacity);
+        let resolver = Arc::new(Resolver::new(sources.clone(), catalogs.clone()));
         let signing_key_pem = signer.public_pem().to_owned();
         let installers = Arc::new(Installers::new(installer::Parts {
             announcements: Announcements::new(store.clone()),
             store: store.clone(),
             sources: sources.clone(),
+            resolver: resolver.clone(),
             catalogs: catalogs.clone(),
             preparer: preparer.clone(),
             signer,
-            metrics,
+            metrics: metrics.clone(),
             external_url: external_url.clone(),
         }));
-        Self { store, sources, catalogs, schematics, installers, preparer, signing_key_pem, external_url }
+        let assets = Arc::new(Assets::new(assets::Parts {
+            store: store.clone(),
+            resolver,
+            preparer: preparer.clone(),
+            installers: installers.clone(),
+            metrics,
+            external_url: external_url.clone(),
+            hashing_places,
+        }));
+        Self {
+            store,
+            sources,
+            catalogs,
+            schematics,
+            installers,
+            assets,
+            preparer,
+            signing_key_pem,
+            external_url,
+            external_pxe_url,
+        }
     }
 
     /// Where the bytes of everything served come from.
@@ -111,6 +144,14 @@ impl Factory {
                 if self.not_ready().is_some() { interval.min(std::time::Duration::from_secs(5)) } else { interval };
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Reads the upstream's list of versions once, or the last good one.
+    ///
+    /// # Errors
+    /// When neither can be had.
+    pub async fn list_versions(&self) -> Result<(), FactoryError> {
+        self.catalogs.list().await.map(drop)
     }
 
     /// The public key of what is signed here, as PEM.
@@ -144,6 +185,18 @@ fn reference_digest(text: &str) -> Result<Digest, FactoryError> {
 fn signature_subject(tag: &str) -> Option<Digest> {
     let hex = tag.strip_prefix("sha256-")?;
     Digest::from_hex(hex.strip_suffix(".sig").unwrap_or(hex)).ok()
+}
+
+/// Whether all blobs under a file are in the store. Blocks.
+fn is_whole(store: &dyn BlobStore, file: &VirtualFile) -> Result<bool, FactoryError> {
+    for extent in file.extents() {
+        if let Extent::Blob { digest, .. } = extent
+            && store.open(digest)?.is_none()
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Runs what may block on a thread where that is allowed.

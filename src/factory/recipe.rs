@@ -1,29 +1,31 @@
-//! What an installer image is made from: pure data with a digest of its own.
+//! What something is made from: pure data with a digest of its own.
 
 use serde::Serialize;
 
-use super::InstallerImage;
-use crate::types::{Digest, TalosVersion};
+use super::resolve::Extensions;
+use crate::types::{Digest, Platform, TalosVersion};
 
 /// Changes whenever our layout of the same inputs changes; what was announced before stays served.
 const LAYOUT_REVISION: u32 = 1;
 
-/// Everything that the bytes of an installer image depend on.
+/// Everything that the bytes of an installer image or of a boot asset depend on.
 #[derive(Clone, Debug, Serialize)]
 pub struct Recipe {
     layout: u32,
-    /// `installer` or `<platform>-installer`: stands in the signatures.
+    /// `installer` or `<platform>-installer`, which stands in the signatures; or the name of the asset.
     image: String,
     platform: &'static str,
     version: String,
     schematic: String,
     /// Stands in the `schematic` extension and in the signatures.
     external_url: String,
-    signing_key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signing_key: Option<String>,
     imager: Digest,
-    base: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base: Option<Digest>,
     /// Repository and digest of each extension, in the schematic's order.
-    extensions: Vec<(String, Digest)>,
+    extensions: Extensions,
 }
 
 /// The inputs of a recipe that were resolved to digests.
@@ -32,32 +34,38 @@ pub struct Resolved {
     pub imager: Digest,
     /// The base image.
     pub base: Digest,
-    /// Repository and digest of each extension, in the schematic's order.
-    pub extensions: Vec<(String, Digest)>,
+    /// Its extensions.
+    pub extensions: Extensions,
 }
 
 impl Recipe {
-    /// The recipe of `image` for a version and the schematic of ID `schematic`.
-    pub fn new(
-        image: &InstallerImage,
+    /// The recipe of the boot asset that is called `name` for a version and the schematic of ID `schematic`.
+    pub fn asset(
+        (name, platform): (String, Platform),
         version: &TalosVersion,
         schematic: String,
         external_url: &url::Url,
-        signing_key: &str,
-        resolved: &Resolved,
+        imager: Digest,
+        extensions: &Extensions,
     ) -> Self {
         Self {
             layout: LAYOUT_REVISION,
-            image: image.to_string(),
-            platform: image.platform.as_str(),
+            image: name,
+            platform: platform.as_str(),
             version: version.to_string(),
             schematic,
             external_url: external_url.to_string(),
-            signing_key: signing_key.to_owned(),
-            imager: resolved.imager,
-            base: resolved.base,
-            extensions: resolved.extensions.clone(),
+            signing_key: None,
+            imager,
+            base: None,
+            extensions: extensions.clone(),
         }
+    }
+
+    /// The same for an installer image on a base image, signed by a key.
+    #[must_use]
+    pub fn installer(self, base: Digest, signing_key: &str) -> Self {
+        Self { base: Some(base), signing_key: Some(signing_key.to_owned()), ..self }
     }
 
     /// Digest of the recipe.

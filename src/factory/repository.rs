@@ -32,6 +32,11 @@ pub struct InstallerImage {
 const SOURCES: &str = "siderolabs/";
 
 impl InstallerImage {
+    /// The image for a platform; `named` if its name says the platform.
+    pub const fn new(platform: Platform, named: bool) -> Self {
+        Self { platform, named }
+    }
+
     /// Reads `installer` or `<platform>-installer`, refusing `-secureboot` for now.
     fn parse(name: &str) -> Result<Self, FactoryError> {
         let unknown = || FactoryError::Invalid(format!("invalid image: {name}"));

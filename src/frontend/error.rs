@@ -117,7 +117,7 @@ impl From<FactoryError> for ApiError {
             FactoryError::Untrusted { .. } | FactoryError::BadSource { .. } => {
                 (StatusCode::BAD_GATEWAY, OciCode::ManifestUnknown)
             }
-            FactoryError::Unavailable(_) | FactoryError::NoRoom => {
+            FactoryError::Unavailable(_) | FactoryError::NoRoom | FactoryError::Busy => {
                 (StatusCode::SERVICE_UNAVAILABLE, OciCode::TooManyRequests)
             }
             FactoryError::Internal(cause) => {

@@ -21,7 +21,8 @@ const MAX_SCHEMATIC: usize = 1 << 20;
 /// How much of a body that is too long is read all the same, so that the client comes to read our answer.
 const MAX_READ: usize = 8 << 20;
 
-const TEXT: &str = "text/plain; charset=utf-8";
+/// The media type of plain text.
+pub const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
 /// What this service is, for programs that read prose.
@@ -69,11 +70,12 @@ where
             Ok(range::respond(request.headers(), headers, &format!("\"{digest}\""), &file, factory.blobs()))
         }
         Route::SigningKey => Ok(fixed(StatusCode::OK, "application/x-pem-file", factory.signing_key_pem().to_owned())),
-        Route::Registry(_) => Err(ApiError::no_route()),
+        Route::Image(..) | Route::Pxe(..) | Route::Registry(_) => Err(ApiError::no_route()),
     }
 }
 
-fn fixed(status: StatusCode, kind: &'static str, bytes: impl Into<Bytes>) -> Response<Body> {
+/// An answer whose bytes are at hand.
+pub fn fixed(status: StatusCode, kind: &'static str, bytes: impl Into<Bytes>) -> Response<Body> {
     let bytes = bytes.into();
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;

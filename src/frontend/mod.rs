@@ -1,7 +1,9 @@
 //! Doors: the registry and the plain HTTP routes; the only room that maps errors to statuses.
 
+mod assets;
 mod body;
 mod cors;
+mod disposition;
 mod error;
 mod http;
 mod range;
@@ -30,6 +32,10 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What the `Server` header says.
 const SERVER_NAME: &str = concat!("Image Factory v", env!("CARGO_PKG_VERSION"));
+
+/// The address of whoever sent a request, among the request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub std::net::IpAddr);
 
 /// All doors over one factory.
 pub struct Frontend {
@@ -108,6 +114,12 @@ impl Frontend {
         }
         match route {
             Route::Registry(target) => registry::answer(&self.factory, &target, &request.into_parts().0).await,
+            Route::Image(schematic, version, path) => {
+                assets::image(&self.factory, (&schematic, &version, &path), &request.into_parts().0).await
+            }
+            Route::Pxe(schematic, version, path) => {
+                assets::pxe(&self.factory, (&schematic, &version, &path), &request.into_parts().0).await
+            }
             other => http::answer(&self.factory, other, request).await,
         }
     }

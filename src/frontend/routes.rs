@@ -28,6 +28,10 @@ pub enum Route {
     Talosctl(String),
     /// `/talosctl/:version/:file`
     TalosctlFile(String, String),
+    /// `/image/:schematic/:version/:path`
+    Image(String, String, String),
+    /// `/pxe/:schematic/:version/:path`
+    Pxe(String, String, String),
     /// `/oci/cosign/signing-key.pub`
     SigningKey,
     /// Everything below `/v2`.
@@ -70,6 +74,8 @@ impl Found {
                 Route::Extensions(_) => "extensions",
                 Route::Overlays(_) => "overlays",
                 Route::Talosctl(_) | Route::TalosctlFile(..) => "talosctl",
+                Route::Image(..) => "image",
+                Route::Pxe(..) => "pxe",
                 Route::SigningKey => "signing-key",
                 Route::Registry(target) => target.name(),
             },
@@ -112,6 +118,8 @@ fn exact(path: &str) -> Option<Route> {
         ["version", version, "overlays", "official"] => Route::Overlays(decode(version)?),
         ["talosctl", version] => Route::Talosctl(decode(version)?),
         ["talosctl", version, file] => Route::TalosctlFile(decode(version)?, decode(file)?),
+        ["image", schematic, version, path] => Route::Image(decode(schematic)?, decode(version)?, decode(path)?),
+        ["pxe", schematic, version, path] => Route::Pxe(decode(schematic)?, decode(version)?, decode(path)?),
         ["oci", "cosign", "signing-key.pub"] => Route::SigningKey,
         _ => return None,
     })

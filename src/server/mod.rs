@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::HttpConfig;
-use crate::frontend::Frontend;
+use crate::frontend::{Frontend, Peer};
 use crate::telemetry::Metrics;
 
 use stall::Guarded;
@@ -89,8 +89,8 @@ impl Server {
                 accepted = self.listener.accept() => accepted,
                 () = &mut stop => break,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors or a connection that broke off: others go on.
                     tracing::warn!(%error, "accept");
@@ -104,7 +104,7 @@ impl Server {
             let metrics = self.metrics.clone();
             tokio::spawn(async move {
                 metrics.connections.inc();
-                connection(stream, tls, &config, frontend, watcher).await;
+                connection((stream, Peer(peer.ip())), tls, &config, frontend, watcher).await;
                 metrics.connections.dec();
                 drop(place);
             });
@@ -129,7 +129,7 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
 }
 
 async fn connection(
-    stream: TcpStream,
+    (stream, peer): (TcpStream, Peer),
     tls: Option<TlsAcceptor>,
     config: &HttpConfig,
     frontend: Arc<Frontend>,
@@ -137,9 +137,9 @@ async fn connection(
 ) {
     let stream = Guarded::new(stream, config.idle_timeout, config.write_timeout);
     match tls {
-        None => exchange(stream, config, frontend, watcher).await,
+        None => exchange((stream, peer), config, frontend, watcher).await,
         Some(acceptor) => match tokio::time::timeout(config.header_read_timeout, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => exchange(stream, config, frontend, watcher).await,
+            Ok(Ok(stream)) => exchange((stream, peer), config, frontend, watcher).await,
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
             Err(_) => tracing::debug!("TLS handshake took too long"),
         },
@@ -147,15 +147,16 @@ async fn connection(
 }
 
 async fn exchange<S>(
-    stream: S,
+    (stream, peer): (S, Peer),
     config: &HttpConfig,
     frontend: Arc<Frontend>,
     watcher: hyper_util::server::graceful::Watcher,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let frontend = frontend.clone();
+        request.extensions_mut().insert(peer);
         async move { Ok::<_, Infallible>(frontend.handle(request).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());

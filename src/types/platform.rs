@@ -50,7 +50,7 @@ pub enum Platform {
 }
 
 /// A name that is no platform's.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("unknown platform {name:?}: known are {}", known())]
 pub struct UnknownPlatform {
     /// The name that was asked for.

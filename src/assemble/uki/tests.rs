@@ -161,8 +161,10 @@ fn golden_unsigned_images_byte_for_byte() {
             initrd: blobs.add(input(&vector.initrd)),
             profile: extra_profile(&version, asset, &vector.cmdline).as_ref(),
             timestamp: 1_700_000_000,
+            alignment: 1,
         })
-        .unwrap();
+        .unwrap()
+        .file;
         let bytes = image.read_all(&blobs).unwrap();
         assert_eq!(hex::encode(&bytes[..512]), vector.uki.header_first_512_hex, "{}", vector.name);
         let read = Stub::parse(&bytes[..HEAD_LEN as usize], image.clone()).unwrap();
@@ -195,6 +197,7 @@ fn parts<'a>(version: &'a TalosVersion, stub: &'a Stub) -> UkiParts<'a> {
         initrd: VirtualFile::blob(Digest::of(b"initrd"), 75_000_000),
         profile: None,
         timestamp: 0,
+        alignment: 1,
     }
 }
 
@@ -203,7 +206,7 @@ fn parts<'a>(version: &'a TalosVersion, stub: &'a Stub) -> UkiParts<'a> {
 fn no_blob_is_read_and_the_extent_list_is_small() {
     let version = TalosVersion::parse("1.13.2").unwrap();
     let stub = golden_stub(&mut Blobs::default());
-    let image = uki(&parts(&version, &stub)).unwrap();
+    let image = uki(&parts(&version, &stub)).unwrap().file;
     let inline: u64 = image.extents().iter().filter(|e| matches!(e, Extent::Inline(_))).map(Extent::len).sum();
     assert!(inline < 2048, "{inline}");
     assert!(image.encode().len() < 4096);
@@ -313,8 +316,10 @@ fn golden_layouts_of_systemd_257() {
             initrd: zeros(".initrd"),
             profile: None,
             timestamp: 0,
+            alignment: 1,
         })
-        .unwrap();
+        .unwrap()
+        .file;
         let head = image.slice(0..HEAD_LEN).read_all(&Blobs::default()).unwrap();
         let read = Stub::parse(&head, image.clone()).unwrap();
         let ours = read.sections().iter().map(|s| {
@@ -331,5 +336,33 @@ fn golden_layouts_of_systemd_257() {
         assert_eq!(u32_at(128 + 24 + 56), hex_number(&layout.size_of_image), "{version} {arch}");
         assert_eq!(u32_at(128 + 24 + 60), hex_number(&layout.size_of_headers), "{version} {arch}");
         assert_eq!(text(".osrel"), Some(&*os_release(&version)), "{version} {arch}");
+    }
+}
+
+/// For ISO images: sections at multiples of 2048, no gap between sections, and the same sections otherwise.
+#[test]
+fn sections_can_be_aligned_in_the_file() {
+    let version = TalosVersion::parse("1.13.2").unwrap();
+    let stub = golden_stub(&mut Blobs::default());
+    let plain = uki(&parts(&version, &stub)).unwrap();
+    let aligned = uki(&UkiParts { alignment: 2048, ..parts(&version, &stub) }).unwrap();
+    let head = |file: &VirtualFile| file.slice(0..HEAD_LEN).read_all(&Blobs::default()).unwrap();
+    let (plain, found) = (head(&plain.file), head(&aligned.file));
+    let plain = Stub::parse(&plain, VirtualFile::zeros(1 << 30)).unwrap();
+    let found = Stub::parse(&found, aligned.file.clone()).unwrap();
+    for (ours, plain) in found.sections().iter().zip(plain.sections()) {
+        assert_eq!(
+            (ours.name, ours.virtual_address, ours.virtual_size),
+            (plain.name, plain.virtual_address, plain.virtual_size)
+        );
+    }
+    for pair in found.sections().windows(2) {
+        assert_eq!(pair[0].raw_offset + pair[0].raw_size, pair[1].raw_offset);
+    }
+    for name in [".linux", ".initrd"] {
+        let at = aligned.offset_of(name).unwrap();
+        assert!(at.is_multiple_of(2048), "{name}");
+        let blob = aligned.file.slice(at..at + 10_000_000);
+        assert_eq!(blob, VirtualFile::blob(Digest::of(&name.as_bytes()[1..]), 20_000_000).slice(0..10_000_000));
     }
 }

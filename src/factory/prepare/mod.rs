@@ -2,7 +2,7 @@
 
 mod blobs;
 mod extension;
-mod layer;
+mod model;
 mod modules;
 mod spool;
 mod unpack;
@@ -23,7 +23,7 @@ use crate::telemetry::Metrics;
 use crate::types::{Arch, Digest, TalosVersion};
 use crate::virtual_file::VirtualFile;
 
-pub use layer::Model;
+pub use model::{Model, command_line};
 
 use extension::PreparedExtension;
 

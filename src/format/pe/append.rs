@@ -22,6 +22,16 @@ impl Stub {
     /// # Errors
     /// [`PeError::TooLarge`] when sections or headers find no room.
     pub fn append(&self, sections: &[Section], timestamp: u32) -> Result<VirtualFile, PeError> {
+        Ok(self.append_aligned(sections, timestamp, 1)?.file)
+    }
+
+    /// The same with each of `sections` at a multiple of `alignment` bytes in the file.
+    ///
+    /// No gaps arise: the section before is enlarged with zeros, and what measures sections goes by their virtual sizes.
+    ///
+    /// # Errors
+    /// As [`Stub::append`].
+    pub fn append_aligned(&self, sections: &[Section], timestamp: u32, alignment: u32) -> Result<Appended, PeError> {
         let count = self.sections.len() + sections.len();
         if count > SECTIONS_MAX {
             return Err(PeError::TooLarge(format!("{count} sections, {SECTIONS_MAX} at most")));
@@ -35,6 +45,7 @@ impl Stub {
 
         let mut layout =
             Layout { file_alignment: self.file_alignment, raw_end: headers_len, table: vec![], files: vec![] };
+        let mut offsets = Vec::with_capacity(sections.len());
         let mut address: u64 = 0;
         for own in &self.sections {
             let start = u64::from(own.raw_offset);
@@ -51,13 +62,15 @@ impl Stub {
                 raw_offset: 0,
                 characteristics: DATA | READ,
             };
+            layout.align(alignment)?;
+            offsets.push(layout.raw_end);
             layout.push(header, section.data.clone())?;
             address += section.data.len();
         }
         let image_len = narrow(align(address, self.section_alignment), "the image")?;
         let headers = self.headers(&layout.table, headers_len as usize, image_len, timestamp);
         layout.files.insert(0, VirtualFile::inline(headers));
-        Ok(VirtualFile::concat(layout.files))
+        Ok(Appended { file: VirtualFile::concat(layout.files), offsets })
     }
 
     fn headers(&self, table: &[SectionHeader], len: usize, image_len: u32, timestamp: u32) -> Vec<u8> {
@@ -95,6 +108,15 @@ impl Stub {
     }
 }
 
+/// An image with sections appended.
+#[derive(Clone, Debug)]
+pub struct Appended {
+    /// The image.
+    pub file: VirtualFile,
+    /// Where in the file each appended section starts, in bytes.
+    pub offsets: Vec<u64>,
+}
+
 /// Sections laid out so far.
 struct Layout {
     file_alignment: u32,
@@ -105,6 +127,17 @@ struct Layout {
 }
 
 impl Layout {
+    /// Enlarges the last section so that the next one starts at a multiple of `alignment`.
+    fn align(&mut self, alignment: u32) -> Result<(), PeError> {
+        let aligned = align(self.raw_end, alignment);
+        let (Some(last), true) = (self.table.last_mut(), aligned > self.raw_end) else { return Ok(()) };
+        let gap = aligned - self.raw_end;
+        last.raw_size = narrow(u64::from(last.raw_size) + gap, "a section")?;
+        self.files.push(VirtualFile::zeros(gap));
+        self.raw_end = u64::from(narrow(aligned, "the file")?);
+        Ok(())
+    }
+
     /// Puts a section behind the last, with as many zeros as the file's alignment asks for.
     fn push(&mut self, mut header: SectionHeader, data: VirtualFile) -> Result<(), PeError> {
         let what = "the file";

@@ -8,6 +8,8 @@ mod parse;
 
 use crate::virtual_file::VirtualFile;
 
+pub use append::Appended;
+
 pub use parse::HEAD_LEN;
 
 /// Length of the DOS header in bytes; the stub program behind it is dropped.

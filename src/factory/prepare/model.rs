@@ -1,4 +1,4 @@
-//! The layer of an installer image, and the assets in it.
+//! The assets of a model: a schematic on a version for one architecture and platform.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::{Files, Preparer, StoredFile};
 use crate::assemble::cmdline::{self, CmdlineAsset, CmdlineRequest};
 use crate::assemble::initramfs::{self, Extension, MTIME};
 use crate::assemble::installer::{self, BootAssets};
-use crate::assemble::uki::{UkiParts, uki};
+use crate::assemble::uki::{Uki, UkiParts, uki};
 use crate::assemble::{extension, splash};
 use crate::factory::{FactoryError, blocking};
 use crate::format::bzimage;
@@ -39,6 +39,16 @@ pub struct Model<'a> {
     pub extensions: &'a [(String, Digest)],
 }
 
+impl Model<'_> {
+    /// The kernel command line of an asset.
+    ///
+    /// # Errors
+    /// [`FactoryError::Invalid`] for what the version cannot have.
+    pub fn command_line(&self, asset: CmdlineAsset) -> Result<String, FactoryError> {
+        command_line(self.version, (self.platform, self.arch), self.schematic, asset, false)
+    }
+}
+
 impl Preparer {
     /// The layer that an installer image has on top of its base.
     ///
@@ -49,7 +59,7 @@ impl Preparer {
         let assets = if installer::boots_uki(model.version, false) {
             BootAssets::Uki {
                 systemd_boot: release_file(&release, model, "systemd-boot.efi")?.file(),
-                uki: self.uki(model, &release, CmdlineAsset::Installer).await?,
+                uki: self.uki(model, &release, CmdlineAsset::Installer, 1).await?.file,
             }
         } else {
             BootAssets::Kernel {
@@ -64,28 +74,44 @@ impl Preparer {
         Ok(layer.finish())
     }
 
-    /// The unified kernel image of an asset.
-    async fn uki(
+    /// The kernel of the release.
+    ///
+    /// # Errors
+    /// As the source images are to be had.
+    pub async fn kernel_asset(self: &Arc<Self>, model: &Model<'_>) -> Result<VirtualFile, FactoryError> {
+        let release = self.release(model.imager).await?;
+        Ok(release_file(&release, model, "vmlinuz")?.file())
+    }
+
+    /// The initramfs with all extensions.
+    ///
+    /// # Errors
+    /// As [`Preparer::installer_layer`].
+    pub async fn initramfs_asset(self: &Arc<Self>, model: &Model<'_>) -> Result<VirtualFile, FactoryError> {
+        let release = self.release(model.imager).await?;
+        self.initramfs(model, &release).await
+    }
+
+    /// A unified kernel image that stands for itself.
+    ///
+    /// # Errors
+    /// As [`Preparer::installer_layer`].
+    pub async fn uki_asset(self: &Arc<Self>, model: &Model<'_>) -> Result<Uki, FactoryError> {
+        // What the version cannot have is said before anything is fetched for it.
+        model.command_line(CmdlineAsset::Uki)?;
+        let release = self.release(model.imager).await?;
+        self.uki(model, &release, CmdlineAsset::Uki, 1).await
+    }
+
+    /// The unified kernel image of an asset, its sections at multiples of `alignment` bytes.
+    pub(super) async fn uki(
         self: &Arc<Self>,
         model: &Model<'_>,
         release: &Files,
         asset: CmdlineAsset,
-    ) -> Result<VirtualFile, FactoryError> {
-        let customization = &model.schematic.customization;
-        let meta: Vec<(u8, String)> =
-            customization.meta.iter().map(|entry| (entry.key, entry.value.to_string())).collect();
-        let extra_args: Vec<String> = customization.extra_kernel_args.iter().map(ToString::to_string).collect();
-        let line = cmdline::cmdline(&CmdlineRequest {
-            version: model.version,
-            platform: model.platform,
-            arch: model.arch,
-            secure_boot: false,
-            asset,
-            overlay_args: &[],
-            extra_args: &extra_args,
-            meta: &meta,
-        })
-        .map_err(|error| FactoryError::Invalid(error.to_string()))?;
+        alignment: u32,
+    ) -> Result<Uki, FactoryError> {
+        let line = model.command_line(asset)?;
         let profile = cmdline::extra_profile(model.version, asset, &line);
         let initrd = self.initramfs(model, release).await?;
         let linux = release_file(release, model, "vmlinuz")?;
@@ -115,12 +141,17 @@ impl Preparer {
             initrd,
             profile: profile.as_ref(),
             timestamp: MTIME,
+            alignment,
         })
         .map_err(|error| bad("systemd-stub.efi", error.to_string()))
     }
 
     /// The initramfs with all extensions.
-    async fn initramfs(self: &Arc<Self>, model: &Model<'_>, release: &Files) -> Result<VirtualFile, FactoryError> {
+    pub(super) async fn initramfs(
+        self: &Arc<Self>,
+        model: &Model<'_>,
+        release: &Files,
+    ) -> Result<VirtualFile, FactoryError> {
         let version = model.version;
         let prepare =
             model.extensions.iter().map(|(repository, digest)| self.extension(repository, digest, model.arch, version));
@@ -154,13 +185,40 @@ impl Preparer {
     }
 }
 
+/// The kernel command line of an asset.
+///
+/// # Errors
+/// [`FactoryError::Invalid`] for what the version cannot have.
+pub fn command_line(
+    version: &TalosVersion,
+    (platform, arch): (Platform, Arch),
+    schematic: &Schematic,
+    asset: CmdlineAsset,
+    secure_boot: bool,
+) -> Result<String, FactoryError> {
+    let customization = &schematic.customization;
+    let meta: Vec<(u8, String)> = customization.meta.iter().map(|entry| (entry.key, entry.value.to_string())).collect();
+    let extra_args: Vec<String> = customization.extra_kernel_args.iter().map(ToString::to_string).collect();
+    cmdline::cmdline(&CmdlineRequest {
+        version,
+        platform,
+        arch,
+        secure_boot,
+        asset,
+        overlay_args: &[],
+        extra_args: &extra_args,
+        meta: &meta,
+    })
+    .map_err(|error| FactoryError::Invalid(error.to_string()))
+}
+
 /// An error that our own inputs rule out.
 fn internal(error: impl std::fmt::Display) -> FactoryError {
     FactoryError::Internal(error.to_string())
 }
 
 /// A file of the release for the model's architecture.
-fn release_file(release: &Files, model: &Model<'_>, name: &str) -> Result<StoredFile, FactoryError> {
+pub(super) fn release_file(release: &Files, model: &Model<'_>, name: &str) -> Result<StoredFile, FactoryError> {
     release.get(&format!("usr/install/{}/{name}", model.arch)).copied().ok_or_else(|| FactoryError::BadSource {
         image: format!("imager:{}", model.version),
         reason: format!("it has no {name} for {}", model.arch),
