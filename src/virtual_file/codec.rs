@@ -5,12 +5,13 @@
 //! 1 Inline  length (u32), bytes
 //! 2 Blob    32 raw digest bytes, offset (u64), length (u64)
 //! 3 Repeat  unit length (u32), unit, times (u64)
+//! 4 Count   first (u64), step (u64), width in bytes (u8), byte order (u8: 0 little, 1 big), times (u64)
 //! ```
 //! All integers are little-endian. Variant numbers never change meaning; new ones may come.
 
 use bytes::{Buf, Bytes};
 
-use super::{Extent, VirtualFile};
+use super::{Endian, Extent, VirtualFile, Width};
 use crate::types::Digest;
 
 const MAGIC: &[u8; 3] = b"IFX";
@@ -25,7 +26,7 @@ pub enum DecodeError {
     /// A variant number that this program does not know.
     #[error("unknown extent variant {0}")]
     Variant(u8),
-    /// The list ends too early, goes on too long, or its lengths overflow.
+    /// The list ends too early, goes on too long, its lengths overflow, or a field holds what it cannot.
     #[error("the extent list is cut short or damaged")]
     Damaged,
 }
@@ -54,6 +55,14 @@ impl VirtualFile {
                     out.push(3);
                     out.extend_from_slice(&(unit.len() as u32).to_le_bytes());
                     out.extend_from_slice(unit);
+                    out.extend_from_slice(&times.to_le_bytes());
+                }
+                Extent::Count { first, step, width, endian, times } => {
+                    out.push(4);
+                    out.extend_from_slice(&first.to_le_bytes());
+                    out.extend_from_slice(&step.to_le_bytes());
+                    out.push(width.bytes());
+                    out.push(u8::from(*endian == Endian::Big));
                     out.extend_from_slice(&times.to_le_bytes());
                 }
             }
@@ -106,6 +115,22 @@ fn decode_extent(rest: &mut Bytes) -> Result<Extent, DecodeError> {
             let times = rest.try_get_u64_le().map_err(damaged)?;
             (unit.len() as u64).checked_mul(times).ok_or(DecodeError::Damaged)?;
             Ok(Extent::Repeat { unit, times })
+        }
+        4 => {
+            let first = rest.try_get_u64_le().map_err(damaged)?;
+            let step = rest.try_get_u64_le().map_err(damaged)?;
+            let width = rest.try_get_u8().ok().and_then(Width::new).ok_or(DecodeError::Damaged)?;
+            let endian = match rest.try_get_u8().map_err(damaged)? {
+                0 => Endian::Little,
+                1 => Endian::Big,
+                _ => return Err(DecodeError::Damaged),
+            };
+            let times = rest.try_get_u64_le().map_err(damaged)?;
+            if (width.mask(first), width.mask(step)) != (first, step) {
+                return Err(DecodeError::Damaged);
+            }
+            times.checked_mul(u64::from(width.bytes())).ok_or(DecodeError::Damaged)?;
+            Ok(Extent::Count { first, step, width, endian, times })
         }
         other => Err(DecodeError::Variant(other)),
     }

@@ -4,6 +4,7 @@
 //! be read at once; nothing is ever built. Bytes of blobs come from a [`ReadBlob`].
 
 mod codec;
+mod count;
 mod read;
 
 use std::ops::Range;
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use crate::types::Digest;
 
 pub use codec::DecodeError;
+pub use count::{Endian, Width};
 pub use read::{Pieces, ReadBlob, ReadError, Reader};
 
 /// A run of bytes of a virtual file.
@@ -37,6 +39,19 @@ pub enum Extent {
         /// How often.
         times: u64,
     },
+    /// The numbers `first`, `first + step`, ... cut to `width` bytes each: allocation chains, tables of offsets.
+    Count {
+        /// The first number.
+        first: u64,
+        /// What each number is more than the one before it.
+        step: u64,
+        /// Bytes a number.
+        width: Width,
+        /// Byte order of each number.
+        endian: Endian,
+        /// How many numbers.
+        times: u64,
+    },
 }
 
 impl Extent {
@@ -46,6 +61,7 @@ impl Extent {
             Self::Inline(bytes) => bytes.len() as u64,
             Self::Blob { len, .. } => *len,
             Self::Repeat { unit, times } => unit.len() as u64 * times,
+            Self::Count { width, times, .. } => u64::from(width.bytes()) * times,
         }
     }
 
@@ -95,6 +111,11 @@ impl VirtualFile {
         Self::from_extents([Extent::Repeat { unit: unit.into(), times }])
     }
 
+    /// The numbers `first`, `first + step`, ..., `times` of them, cut to `width` bytes each.
+    pub fn count(first: u64, step: u64, width: Width, endian: Endian, times: u64) -> Self {
+        Self::from_extents([Extent::Count { first, step, width, endian, times }])
+    }
+
     /// The files one after another.
     pub fn concat(files: impl IntoIterator<Item = Self>) -> Self {
         let files: Vec<Self> = files.into_iter().collect();
@@ -110,6 +131,11 @@ impl VirtualFile {
             match extent {
                 _ if extent.is_empty() => {}
                 Extent::Inline(bytes) => run.push(bytes),
+                Extent::Count { first, step, width, endian, times } => {
+                    flush(&mut run, &mut joined);
+                    let (first, step) = (width.mask(first), width.mask(step));
+                    push_joined(&mut joined, Extent::Count { first, step, width, endian, times });
+                }
                 other => {
                     flush(&mut run, &mut joined);
                     push_joined(&mut joined, other);
@@ -148,6 +174,13 @@ impl VirtualFile {
         Self::from_extents(self.parts(range))
     }
 
+    /// The extent that holds the byte `at`, and which of its bytes that is.
+    fn at(&self, at: u64) -> Option<(&Extent, u64)> {
+        let index = self.ends.partition_point(|end| *end <= at);
+        let extent = self.extents.get(index)?;
+        Some((extent, at - (self.ends[index] - extent.len())))
+    }
+
     /// The extents that cover `range`, cut to it.
     fn parts(&self, range: Range<u64>) -> impl Iterator<Item = Extent> + '_ {
         let range = range.start..range.end.min(self.len());
@@ -175,29 +208,54 @@ fn cut(extent: &Extent, range: Range<u64>) -> Vec<Extent> {
             vec![Extent::Blob { digest: *digest, offset: offset + range.start, len: range.end - range.start }]
         }
         Extent::Repeat { unit, .. } => {
-            let size = unit.len() as u64;
-            let (first, last) = (range.start / size, (range.end - 1) / size);
-            let (head, tail) = ((range.start % size) as usize, ((range.end - 1) % size + 1) as usize);
-            if first == last {
-                return if tail - head == unit.len() {
-                    vec![Extent::Repeat { unit: unit.clone(), times: 1 }]
-                } else {
-                    vec![Extent::Inline(unit.slice(head..tail))]
-                };
-            }
-            let whole_from = if head == 0 { first } else { first + 1 };
-            let whole_to = if tail == unit.len() { last + 1 } else { last };
-            let mut parts = Vec::with_capacity(3);
-            if head != 0 {
-                parts.push(Extent::Inline(unit.slice(head..)));
-            }
-            parts.push(Extent::Repeat { unit: unit.clone(), times: whole_to - whole_from });
-            if tail != unit.len() {
-                parts.push(Extent::Inline(unit.slice(..tail)));
-            }
-            parts
+            let whole = |_, times| Extent::Repeat { unit: unit.clone(), times };
+            cut_units(unit.len(), range, |_, part| unit.slice(part), whole)
+        }
+        Extent::Count { first, step, width, endian, .. } => {
+            let number = |index: u64| first.wrapping_add(step.wrapping_mul(index));
+            let part = |index, part: Range<usize>| {
+                let mut bytes = vec![0; part.len()];
+                count::fill(number(index), *step, *width, *endian, part.start as u64, &mut bytes);
+                bytes.into()
+            };
+            let whole = |index, times| Extent::Count {
+                first: number(index),
+                step: *step,
+                width: *width,
+                endian: *endian,
+                times,
+            };
+            cut_units(usize::from(width.bytes()), range, part, whole)
         }
     }
+}
+
+/// Cuts a row of units of `size` bytes: the end of a unit, whole units, the beginning of one.
+///
+/// `part` gives bytes of the unit of an index, `whole` the extent of as many units from an index on.
+fn cut_units(
+    size: usize,
+    range: Range<u64>,
+    part: impl Fn(u64, Range<usize>) -> Bytes,
+    whole: impl Fn(u64, u64) -> Extent,
+) -> Vec<Extent> {
+    let unit = size as u64;
+    let (first, last) = (range.start / unit, (range.end - 1) / unit);
+    let (head, tail) = ((range.start % unit) as usize, ((range.end - 1) % unit + 1) as usize);
+    if first == last && tail - head != size {
+        return vec![Extent::Inline(part(first, head..tail))];
+    }
+    let whole_from = if head == 0 { first } else { first + 1 };
+    let whole_to = if tail == size { last + 1 } else { last };
+    let mut parts = Vec::with_capacity(3);
+    if head != 0 {
+        parts.push(Extent::Inline(part(first, head..size)));
+    }
+    parts.push(whole(whole_from, whole_to - whole_from));
+    if tail != size {
+        parts.push(Extent::Inline(part(last, 0..tail)));
+    }
+    parts
 }
 
 /// Joins the gathered inline bytes into one extent.
@@ -218,6 +276,14 @@ fn push_joined(joined: &mut Vec<Extent>, extent: Extent) {
             *len += l;
         }
         (Some(Extent::Repeat { unit, times }), Extent::Repeat { unit: u, times: t }) if unit == u => *times += t,
+        (
+            Some(Extent::Count { first, step, width, endian, times }),
+            Extent::Count { first: f, step: s, width: w, endian: e, times: t },
+        ) if (&*step, &*width, &*endian) == (s, w, e)
+            && width.mask(first.wrapping_add(step.wrapping_mul(*times))) == *f =>
+        {
+            *times += t;
+        }
         _ => joined.push(extent),
     }
 }

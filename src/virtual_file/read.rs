@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Extent, VirtualFile};
+use super::{Extent, VirtualFile, count};
 use crate::types::Digest;
 
 /// Why bytes of a blob could not be had.
@@ -69,6 +69,13 @@ impl<T: ReadBlob + ?Sized> ReadBlob for std::sync::Arc<T> {
     }
 }
 
+/// Constant extents below this length in bytes share a piece with their neighbours: a list of many small ones reads as
+/// few pieces, and large ones are not copied.
+const SMALL: u64 = 4096;
+
+/// The zeros that long runs of zeros are read from: never written, so they cost no memory either.
+static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+
 /// The bytes of a range as a sequence of pieces of bounded size, read one at a time.
 ///
 /// As an iterator it may block. An asynchronous reader first asks [`Pieces::next_ready`] and hands [`Iterator::next`] to
@@ -80,46 +87,58 @@ pub struct Pieces<B> {
     max: u64,
 }
 
+/// What comes next: a range of a blob, or bytes that need none.
+enum Piece {
+    Blob(Digest, Range<u64>),
+    Constant(Bytes),
+}
+
 impl<B: ReadBlob> Pieces<B> {
     /// Bytes not yet read.
     pub fn remaining(&self) -> u64 {
         self.rest.len() - self.at
     }
 
-    /// What the next piece is: an extent of at most `max` bytes.
-    fn peek(&self) -> Option<Extent> {
-        if self.remaining() == 0 {
-            return None;
+    fn peek(&self) -> Option<Piece> {
+        let (extent, from) = self.rest.at(self.at)?;
+        let len = (extent.len() - from).min(self.max);
+        Some(match extent {
+            Extent::Blob { digest, offset, .. } => {
+                // Pieces end at multiples of `max` of the blob, so that chunk checks see whole chunks.
+                let start = offset + from;
+                Piece::Blob(*digest, start..start + len.min(self.max - start % self.max))
+            }
+            Extent::Inline(bytes) if len >= SMALL => Piece::Constant(bytes.slice(from as usize..(from + len) as usize)),
+            Extent::Repeat { unit, .. } if len >= SMALL && unit[..] == [0] => {
+                Piece::Constant(Bytes::from_static(&ZEROS[..ZEROS.len().min(len as usize)]))
+            }
+            _ => Piece::Constant(self.gather()),
+        })
+    }
+
+    /// The extent at hand and the small ones behind it, up to the next blob or long extent.
+    fn gather(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        while let Some((extent, from)) = self.rest.at(self.at + out.len() as u64) {
+            let (done, len) = (out.len(), extent.len() - from);
+            let long = done > 0 && len >= SMALL;
+            if long || done as u64 == self.max || matches!(extent, Extent::Blob { .. }) {
+                break;
+            }
+            out.resize(done + len.min(self.max - done as u64) as usize, 0);
+            fill(extent, from, &mut out[done..]);
         }
-        // Blobs end pieces at multiples of `max` of the blob, so that chunk checks see whole chunks.
-        let mut to = self.at + self.max;
-        if let Some(Extent::Blob { offset, .. }) = self.rest.parts(self.at..self.at + 1).next() {
-            to -= offset % self.max;
-        }
-        self.rest.parts(self.at..to).next()
+        out.freeze()
     }
 
     /// The next piece if reading it does not block; `None` if it would, or at the end.
     pub fn next_ready(&mut self) -> Option<Bytes> {
-        let extent = self.peek()?;
-        let bytes = match &extent {
-            Extent::Blob { digest, offset, len } => self.blobs.read_ready(digest, *offset..offset + len)?,
-            other => constant(other, self.max),
+        let bytes = match self.peek()? {
+            Piece::Blob(digest, range) => self.blobs.read_ready(&digest, range)?,
+            Piece::Constant(bytes) => bytes,
         };
         self.at += bytes.len() as u64;
         Some(bytes)
-    }
-}
-
-/// The bytes of an extent that needs no blob, `max` of them at most.
-fn constant(extent: &Extent, max: u64) -> Bytes {
-    match extent {
-        Extent::Inline(bytes) => bytes.clone(),
-        Extent::Repeat { unit, times } => {
-            let fit = (max / unit.len() as u64).clamp(1, *times) as usize;
-            unit.repeat(fit).into()
-        }
-        Extent::Blob { .. } => Bytes::new(),
     }
 }
 
@@ -127,19 +146,41 @@ impl<B: ReadBlob> Iterator for Pieces<B> {
     type Item = Result<Bytes, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let extent = self.peek()?;
-        let bytes = match &extent {
-            Extent::Blob { digest, offset, len } => match self.blobs.read(digest, *offset..offset + len) {
+        let bytes = match self.peek()? {
+            Piece::Blob(digest, range) => match self.blobs.read(&digest, range) {
                 Ok(bytes) => bytes,
                 Err(error) => {
                     self.at = self.rest.len();
                     return Some(Err(error));
                 }
             },
-            other => constant(other, self.max),
+            Piece::Constant(bytes) => bytes,
         };
         self.at += bytes.len() as u64;
         Some(Ok(bytes))
+    }
+}
+
+/// Writes an extent's bytes from byte `from` on into `out`; those of a blob are left as they are.
+fn fill(extent: &Extent, from: u64, out: &mut [u8]) {
+    match extent {
+        Extent::Inline(bytes) => out.copy_from_slice(&bytes[from as usize..from as usize + out.len()]),
+        Extent::Repeat { unit, .. } => {
+            let skip = (from % unit.len() as u64) as usize;
+            let head = (unit.len() - skip).min(out.len());
+            out[..head].copy_from_slice(&unit[skip..skip + head]);
+            let tail = skip.min(out.len() - head);
+            out[head..head + tail].copy_from_slice(&unit[..tail]);
+            // Now one unit's length is there; what is there is copied behind itself until all is.
+            let mut done = head + tail;
+            while done < out.len() {
+                let more = done.min(out.len() - done);
+                out.copy_within(..more, done);
+                done += more;
+            }
+        }
+        Extent::Count { first, step, width, endian, .. } => count::fill(*first, *step, *width, *endian, from, out),
+        Extent::Blob { .. } => {}
     }
 }
 
@@ -189,16 +230,25 @@ pub struct Reader<B> {
 
 impl<B: ReadBlob> io::Read for Reader<B> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let want = self.at..self.at.saturating_add(buf.len() as u64);
-        let Some(extent) = self.file.parts(want).next() else { return Ok(0) };
-        let bytes = match &extent {
-            Extent::Blob { digest, offset, len } => self.blobs.read(digest, *offset..offset + len)?,
-            other => constant(other, buf.len() as u64),
-        };
-        let n = bytes.len().min(buf.len());
-        buf[..n].copy_from_slice(&bytes[..n]);
-        self.at += n as u64;
-        Ok(n)
+        let mut done = 0;
+        while done < buf.len()
+            && let Some((extent, from)) = self.file.at(self.at)
+        {
+            let n = (extent.len() - from).min((buf.len() - done) as u64) as usize;
+            let out = &mut buf[done..done + n];
+            match extent {
+                // What was read before a blob that cannot be must not be lost: it is tried in the next call.
+                Extent::Blob { .. } if done > 0 => break,
+                Extent::Blob { digest, offset, .. } => {
+                    let start = offset + from;
+                    out.copy_from_slice(&self.blobs.read(digest, start..start + n as u64)?);
+                }
+                constant => fill(constant, from, out),
+            }
+            done += n;
+            self.at += n as u64;
+        }
+        Ok(done)
     }
 }
 
