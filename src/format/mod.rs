@@ -3,6 +3,7 @@
 pub mod bzimage;
 pub mod cpio;
 pub mod depmod;
+pub mod fat;
 pub mod layers;
 #[cfg(test)]
 mod no_blobs;
