@@ -4,10 +4,12 @@ pub mod bzimage;
 pub mod cpio;
 pub mod depmod;
 pub mod fat;
+pub mod gpt;
 pub mod layers;
 #[cfg(test)]
 mod no_blobs;
 pub mod pe;
+mod sparse;
 pub mod squashfs;
 pub mod tar;
 pub mod tree;

@@ -1,0 +1,59 @@
+//! Tables that are mostly zero.
+
+use bytes::Bytes;
+
+use crate::virtual_file::{Extent, VirtualFile};
+
+/// The shortest run of zeros that is smaller as an extent of its own, in bytes: a repeat and the head of the next
+/// inline extent take 19 bytes in the stored form.
+const RUN: usize = 32;
+
+/// The bytes as a file whose long runs of zeros are repeats, so that neither memory nor a stored extent list holds them.
+pub(crate) fn sparse(bytes: &[u8]) -> VirtualFile {
+    let mut extents = Vec::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (literal, zeros) = next(rest);
+        extents.push(Extent::Inline(Bytes::copy_from_slice(&rest[..literal])));
+        extents.push(Extent::Repeat { unit: Bytes::from_static(&[0]), times: zeros as u64 });
+        rest = &rest[literal + zeros..];
+    }
+    VirtualFile::from_extents(extents)
+}
+
+/// Lengths of what comes before the next long run of zeros, and of that run.
+fn next(bytes: &[u8]) -> (usize, usize) {
+    let mut zeros = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        if *byte == 0 {
+            zeros += 1;
+        } else if zeros >= RUN {
+            return (at - zeros, zeros);
+        } else {
+            zeros = 0;
+        }
+    }
+    if zeros >= RUN { (bytes.len() - zeros, zeros) } else { (bytes.len(), 0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::no_blobs::NoBlobs;
+
+    #[test]
+    fn runs_become_extents_and_bytes_stay() {
+        let mut bytes = vec![0; 100];
+        bytes.extend([1; 5]);
+        bytes.extend(vec![0; RUN - 1]);
+        bytes.push(2);
+        bytes.extend(vec![0; RUN]);
+        let file = sparse(&bytes);
+        assert_eq!(file.read_all(&NoBlobs).unwrap(), bytes);
+        let inline = |extent: &&Extent| matches!(extent, Extent::Inline(_));
+        let lengths: Vec<u64> = file.extents().iter().filter(inline).map(Extent::len).collect();
+        assert_eq!(lengths, [5 + RUN as u64 - 1 + 1]);
+        assert_eq!(file.extents().len(), 3);
+        assert!(sparse(&[]).is_empty());
+    }
+}
