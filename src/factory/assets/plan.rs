@@ -64,6 +64,9 @@ fn describe(extent: &Extent, skipped: u64, names: &HashMap<Digest, String>) -> (
             (format!("blob {digest} from {}", offset + skipped), name)
         }
         Extent::Repeat { unit, .. } if unit.iter().all(|byte| *byte == 0) => ("zeros".to_owned(), String::new()),
+        Extent::Count { first, step, width, times, .. } => {
+            (format!("{times} numbers of {} bytes from {first} by {step}", width.bytes()), String::new())
+        }
         Extent::Repeat { unit, times } => (format!("{times} times {}", hex::encode(unit)), String::new()),
     }
 }
