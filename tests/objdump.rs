@@ -55,8 +55,10 @@ fn binutils_read_every_section() {
         initrd: VirtualFile::repeat("initrd", 5000),
         profile: Some(&profile),
         timestamp: 1,
+        alignment: 1,
     })
-    .unwrap();
+    .unwrap()
+    .file;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("uki.efi");
     fs::write(&path, image.read_all(&NoBlobs).unwrap()).unwrap();

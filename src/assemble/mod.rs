@@ -4,6 +4,7 @@ pub mod cmdline;
 pub mod extension;
 pub mod initramfs;
 pub mod installer;
+pub mod iso;
 pub mod outline;
 pub mod splash;
 pub mod uki;

@@ -56,9 +56,9 @@ impl Uki {
         outline
     }
 
-    /// First byte of the first section of that name.
-    pub fn offset_of(&self, name: &str) -> Option<u64> {
-        self.sections.iter().find(|(of, ..)| *of == name).map(|(_, offset, _)| *offset)
+    /// First byte and length of the first section of that name.
+    pub fn section(&self, name: &str) -> Option<(u64, u64)> {
+        self.sections.iter().find(|(of, ..)| *of == name).map(|(_, offset, len)| (*offset, *len))
     }
 }
 

@@ -360,7 +360,7 @@ fn sections_can_be_aligned_in_the_file() {
         assert_eq!(pair[0].raw_offset + pair[0].raw_size, pair[1].raw_offset);
     }
     for name in [".linux", ".initrd"] {
-        let at = aligned.offset_of(name).unwrap();
+        let (at, _) = aligned.section(name).unwrap();
         assert!(at.is_multiple_of(2048), "{name}");
         let blob = aligned.file.slice(at..at + 10_000_000);
         assert_eq!(blob, VirtualFile::blob(Digest::of(&name.as_bytes()[1..]), 20_000_000).slice(0..10_000_000));

@@ -92,7 +92,6 @@ struct Inputs {
 fn available(path: &AssetPath) -> Result<(), FactoryError> {
     let what = match (path.kind, path.secure_boot) {
         (AssetKind::Disk(..), _) => "disk images are",
-        (AssetKind::Iso, _) => "ISO images are",
         // A command line is only a text.
         (AssetKind::Cmdline, _) | (_, false) => return Ok(()),
         (_, true) => "assets for secure boot are",
@@ -190,7 +189,8 @@ impl Assets {
                 let image = InstallerImage::new(path.platform, path.names_platform);
                 self.parts.installers.archive(image, version, schematic, path.arch).await.map(plain)
             }
-            AssetKind::Iso | AssetKind::Disk(..) => Err(FactoryError::Internal("an asset was not refused".to_owned())),
+            AssetKind::Iso => preparer.iso(&model).await,
+            AssetKind::Disk(..) => Err(FactoryError::Internal("an asset was not refused".to_owned())),
         }
     }
 

@@ -2,6 +2,8 @@
 
 mod blobs;
 mod extension;
+mod grub;
+mod iso;
 mod model;
 mod modules;
 mod spool;
@@ -68,6 +70,7 @@ pub struct Preparer {
     files: SingleFlight<String, Arc<Files>, FactoryError>,
     extensions: SingleFlight<String, Arc<PreparedExtension>, FactoryError>,
     modules: SingleFlight<String, modules::Facts, FactoryError>,
+    grubs: SingleFlight<String, Arc<grub::Grub>, FactoryError>,
     indexes: SingleFlight<String, Arc<modules::Index>, FactoryError>,
     /// Facts of modules in memory, by the digest of their blob.
     facts: moka::sync::Cache<Digest, Arc<TreeFacts>>,
@@ -86,6 +89,7 @@ impl Preparer {
             files: SingleFlight::new(None),
             extensions: SingleFlight::new(None),
             modules: SingleFlight::new(None),
+            grubs: SingleFlight::new(None),
             indexes: SingleFlight::new(None),
             facts: moka::sync::Cache::new(256),
             whole: moka::sync::Cache::builder()

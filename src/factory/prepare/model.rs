@@ -213,7 +213,7 @@ pub fn command_line(
 }
 
 /// An error that our own inputs rule out.
-fn internal(error: impl std::fmt::Display) -> FactoryError {
+pub(super) fn internal(error: impl std::fmt::Display) -> FactoryError {
     FactoryError::Internal(error.to_string())
 }
 
