@@ -1,6 +1,5 @@
 //! The entries of directories.
 
-use super::ENTRY;
 use super::name::{LONG_UNITS, Name};
 
 /// Attributes of an entry.
@@ -26,7 +25,7 @@ impl Stamp {
     pub fn new(seconds: u32) -> Self {
         let seconds = seconds.max(FIRST_SECOND);
         let (mut day, rest) = (seconds / 86400, seconds % 86400);
-        let leap = |year: u32| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let leap = |year: u32| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
         let mut year = 1970;
         while day >= 365 + u32::from(leap(year)) {
             day -= 365 + u32::from(leap(year));
@@ -40,8 +39,8 @@ impl Stamp {
             day -= days;
             month += 1;
         }
-        let time = (rest / 3600) << 11 | (rest / 60 % 60) << 5 | (rest % 60) / 2;
-        let date = (year - 1980) << 9 | month << 5 | (day + 1);
+        let time = ((rest / 3600) << 11) | ((rest / 60 % 60) << 5) | (rest % 60 / 2);
+        let date = ((year - 1980) << 9) | (month << 5) | (day + 1);
         Self { time: time as u16, date: date as u16 }
     }
 }
@@ -73,13 +72,11 @@ pub(super) fn long_entries(out: &mut Vec<u8>, name: &Name) {
             *unit = value.to_le_bytes();
         }
         let number = index as u8 + 1;
-        let start = out.len();
         out.push(if index + 1 == last { number | LAST_PIECE } else { number });
         out.extend_from_slice(units[..5].as_flattened());
         out.extend_from_slice(&[LONG_NAME, 0, sum]);
         out.extend_from_slice(units[5..11].as_flattened());
         out.extend_from_slice(&[0; 2]);
         out.extend_from_slice(units[11..].as_flattened());
-        debug_assert_eq!(out.len() - start, ENTRY);
     }
 }

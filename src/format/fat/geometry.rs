@@ -35,7 +35,7 @@ pub fn iso_image_size(files: impl IntoIterator<Item = u64>, slack: u64) -> u64 {
 }
 
 /// Sectors a cluster of a FAT32 volume of `size` bytes: the most that leave clusters enough, and no more than 4 KiB.
-pub fn fat32_sectors_per_cluster(size: u64, sector_size: u32) -> u32 {
+pub(super) fn fat32_sectors_per_cluster(size: u64, sector_size: u32) -> u32 {
     let (sector, mut sectors) = (u64::from(sector_size), 1);
     while sectors * 2 * sector <= CLUSTER_CHOSEN && size / sector / (sectors * 2) >= FAT32_CLUSTERS + FAT32_MARGIN {
         sectors *= 2;

@@ -19,7 +19,7 @@ use std::fmt;
 
 use crate::virtual_file::VirtualFile;
 
-pub use geometry::{ISO_SLACK, fat32_sectors_per_cluster, iso_image_size};
+pub use geometry::{ISO_SLACK, iso_image_size};
 pub use layout::lay_out;
 
 /// Length of an entry of a directory in bytes.
@@ -54,8 +54,8 @@ pub struct Options<'a> {
     pub sector_size: u32,
     /// The format; `None`: FAT32 where the volume has clusters enough, else FAT16.
     pub format: Option<Format>,
-    /// Sectors a cluster, a power of two, 32 KiB at most; `None`: see [`fat32_sectors_per_cluster`], and for FAT16 the
-    /// fewest that are possible.
+    /// Sectors a cluster, a power of two, 32 KiB at most; `None`: for FAT32 the most that leave clusters enough and no
+    /// more than 4 KiB, for FAT16 the fewest that are possible.
     pub sectors_per_cluster: Option<u32>,
     /// Every file starts at a multiple of as many bytes of the volume: a power of two, 1 MiB at most.
     pub alignment: u32,

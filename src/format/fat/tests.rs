@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::geometry::Geometry;
+use super::geometry::{Geometry, fat32_sectors_per_cluster};
 use super::name::{BadName, names};
 use super::table::{Run, table};
 use super::*;
