@@ -54,16 +54,13 @@ pub fn lay_out(tree: &FileTree, options: &Options<'_>) -> Result<Volume, FatErro
     let geometry = Geometry::new(options)?;
     let mut items = items(tree)?;
     name_entries(&mut items)?;
-    let end = place(&mut items, &geometry, options)?;
+    place(&mut items, &geometry, options)?;
     let runs: Vec<Run> = items.iter().filter_map(|item| item.run).collect();
-    let used: u64 = runs.iter().map(|run| run.len).sum();
-    let gap = runs.iter().scan(FIRST_CLUSTER, |next, run| Some((std::mem::replace(next, run.end()), run.first)));
-    let gap = gap.into_iter().find(|(next, first)| next < first).map_or(end, |(next, _)| next);
-    let next = (gap < geometry.clusters + FIRST_CLUSTER).then_some(gap);
-    let table_len = u64::from(geometry.table) * u64::from(geometry.sector_size);
-    let table = table(geometry.format, &runs, table_len);
-    let mut parts =
-        vec![boot::reserved(&geometry, &label, options.serial, geometry.clusters - used, next), table.clone(), table];
+    let free = geometry.clusters - runs.iter().map(|run| run.len).sum::<u64>();
+    let next = first_free(&runs, geometry.clusters);
+    let table = table(geometry.format, &runs, u64::from(geometry.table) * u64::from(geometry.sector_size));
+    let reserved = boot::reserved(&geometry, &label, options.serial, free, next);
+    let mut parts = vec![reserved, table.clone(), table];
     let stamp = Stamp::new(options.mtime);
     let mut offsets = BTreeMap::new();
     if geometry.format == Format::Fat16 {
@@ -151,8 +148,8 @@ fn name_entries(items: &mut [Item<'_>]) -> Result<(), FatError> {
     Ok(())
 }
 
-/// Gives each item its clusters; says which cluster is the first behind them all.
-fn place(items: &mut [Item<'_>], geometry: &Geometry, options: &Options<'_>) -> Result<u64, FatError> {
+/// Gives each item its clusters.
+fn place(items: &mut [Item<'_>], geometry: &Geometry, options: &Options<'_>) -> Result<(), FatError> {
     let cluster_size = u64::from(geometry.cluster_size());
     let step = (u64::from(options.alignment) / cluster_size).max(1);
     let mut end: u64 = 0;
@@ -179,7 +176,19 @@ fn place(items: &mut [Item<'_>], geometry: &Geometry, options: &Options<'_>) -> 
         let (needed, available) = (end * cluster_size, geometry.clusters * cluster_size);
         return Err(FatError::Full { size: options.size, needed, available });
     }
-    Ok(FIRST_CLUSTER + end)
+    Ok(())
+}
+
+/// The lowest cluster that no run holds, if there is one.
+fn first_free(runs: &[Run], clusters: u64) -> Option<u64> {
+    let mut next = FIRST_CLUSTER;
+    for run in runs {
+        if next < run.first {
+            break;
+        }
+        next = run.end();
+    }
+    (next < FIRST_CLUSTER + clusters).then_some(next)
 }
 
 /// The entries of a directory.

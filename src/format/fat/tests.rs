@@ -264,6 +264,20 @@ fn short_names_are_unique() {
     assert_eq!(names(&["BOOT", "Boot.efi", "EFI"]).unwrap().iter().map(|n| n.entries()).collect::<Vec<_>>(), [1, 2, 1]);
 }
 
+/// The same bytes for ever: these change only together with the layout revision.
+#[test]
+fn layouts_are_known() {
+    let files = [("EFI/BOOT/BOOTX64.EFI", 5000), ("EFI/Linux/Talos-v1.13.2.efi", 70_000), ("loader/loader.conf", 57)];
+    for (mib, sector, known) in [
+        (8, 512, "0cd92c2d848f46ed4ac56b925f53afb2822ffca08745698e136cfb7448ef3b14"),
+        (33, 512, "b7814e27186a507a90527fed75200aac32efe50a6340f9235a0fd806cc74cf18"),
+        (20, 4096, "796268ca332b52f7d28276884f472dc92c2ccc62a2d5ca710446d05c59e27f1f"),
+    ] {
+        let volume = lay_out(&tree(&files), &options(mib * MIB, sector)).unwrap();
+        assert_eq!(crate::types::Digest::of(&read(&volume.image)).hex(), known, "{mib} MiB at {sector}");
+    }
+}
+
 #[test]
 fn attributes_and_times_are_set() {
     let mut files = tree(&[]);
@@ -272,6 +286,9 @@ fn attributes_and_times_are_set() {
     let volume = lay_out(&files, &options(33 * MIB, 512)).unwrap();
     let data = Geometry::new(&options(33 * MIB, 512)).unwrap().data_offset();
     let root = read(&volume.image.slice(data..data + 128));
+    // Counters: two directories and the file are in use, the cluster before the file is free.
+    let info = read(&volume.image.slice(512..1024));
+    assert_eq!((number(&info, 0x1e8, 4), number(&info, 0x1ec, 4)), (66_496 - 3, 4));
     // 2019-06-01 21:34:52
     let stamp = "5aac c14e";
     let entry = |name: &str, attributes: &str, tail: &str| {
