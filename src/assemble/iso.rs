@@ -15,7 +15,7 @@ use super::uki::Uki;
 use crate::format::fat::{self, FatError, ISO_SLACK, Volume, iso_image_size};
 use crate::format::gpt::BOOT_CODE_LEN;
 use crate::format::grub::{BootFile, GrubError, GrubFolder, hybrid_boot_code};
-use crate::format::iso9660::{BiosBoot, Content, GptGuids, Image, Iso9660Error, PartitionTable, Patch};
+use crate::format::iso9660::{BiosBoot, Content, GptGuids, Image, Iso9660Error, Layout, PartitionTable, Patch};
 use crate::format::tree::{FileTree, Node, TreeError};
 use crate::schematic::{Bootloader, EnrollKeys};
 use crate::types::{Arch, TalosVersion};
@@ -180,8 +180,9 @@ pub fn iso(parts: &IsoParts<'_>) -> Result<(VirtualFile, Outline), IsoError> {
             None => PartitionTable::Mbr,
         },
     };
-    let laid = image.layout()?;
-    Ok((laid.file.clone(), outline(&laid, &volume, uki, parts.version)))
+    let laid = image.explained()?;
+    let outline = outline(&laid, &volume.offsets, uki, parts.version);
+    Ok((laid.image, outline))
 }
 
 fn uki_path(version: &TalosVersion) -> String {
@@ -256,22 +257,18 @@ fn efi_path(arch: Arch) -> String {
     format!("EFI/BOOT/{name}")
 }
 
-/// What the parts of the image are.
-fn outline(laid: &Layout, volume: &Volume, uki: Option<&Uki>, version: &TalosVersion) -> Outline {
+/// What the parts of the image are; `offsets` tell where the files of the FAT image start in it.
+fn outline(laid: &Layout, offsets: &BTreeMap<String, u64>, uki: Option<&Uki>, version: &TalosVersion) -> Outline {
     let mut outline = Outline::default();
+    let start = laid.uefi.unwrap_or_default();
+    if laid.uefi.is_some() {
+        outline.add(start..laid.image.len(), "FAT image, zeros, second partition table");
+    }
     for (range, name) in &laid.parts {
         outline.add(range.clone(), name.clone());
     }
-    let Some(start) = laid.uefi else { return outline };
-    let mut fat = Outline::default();
-    for (path, offset) in &volume.offsets {
-        let len = volume.lengths.get(path).copied().unwrap_or_default();
-        fat.add(*offset..offset + len, path.clone());
+    if let (Some(uki), Some(at)) = (uki, offsets.get(&uki_path(version))) {
+        outline.nest(start + at, "UKI", uki.outline());
     }
-    if let (Some(uki), Some(at)) = (uki, volume.offsets.get(&uki_path(version))) {
-        fat.nest(*at, "UKI", uki.outline());
-    }
-    outline.add(start..start + volume.image.len(), "FAT image");
-    outline.nest(start, "FAT image", fat);
     outline
 }

@@ -1,5 +1,7 @@
 //! The layout: sizes first, then places, then bytes.
 
+use std::ops::Range;
+
 use super::descriptor::{self, Volume};
 use super::record::{self, Place, Records};
 use super::tree::{Data, Target, Tree};
@@ -21,14 +23,34 @@ impl Image<'_> {
     /// # Errors
     /// [`Iso9660Error`] names the path or identifier that cannot be, with its bound.
     pub fn layout(&self) -> Result<VirtualFile, Iso9660Error> {
+        Ok(self.explained()?.image)
+    }
+
+    /// The whole image, and what lies where in it.
+    ///
+    /// # Errors
+    /// As [`Self::layout`].
+    pub fn explained(&self) -> Result<Layout, Iso9660Error> {
         descriptor::check(self)?;
         if self.uefi.is_some_and(VirtualFile::is_empty) {
             return Err(Iso9660Error::EmptyUefi);
         }
         let tree = Tree::new(self)?;
         let plan = Plan::new(self, &tree)?;
-        plan.write(self, &tree)
+        let image = plan.write(self, &tree)?;
+        Ok(Layout { image, parts: plan.parts(&tree), uefi: plan.uefi.map(|lba| u64::from(lba) * SECTOR) })
     }
+}
+
+/// An image, laid out.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// Its bytes.
+    pub image: VirtualFile,
+    /// What lies where, by ranges of bytes; shared files inside the UEFI image.
+    pub parts: Vec<(Range<u64>, String)>,
+    /// Where the UEFI image starts, in bytes.
+    pub uefi: Option<u64>,
 }
 
 /// Where everything lies.
@@ -157,6 +179,24 @@ impl Plan {
             let identifier = if directory.identifier.is_empty() { &[0] } else { directory.identifier.as_bytes() };
             (identifier, place.lba, directory.parent as u16 + 1)
         }))
+    }
+
+    /// What lies where, by ranges of bytes.
+    fn parts(&self, tree: &Tree<'_>) -> Vec<(Range<u64>, String)> {
+        let bytes = |lba: u32, len: u64| u64::from(lba) * SECTOR..u64::from(lba) * SECTOR + len;
+        let of = |place: Place| bytes(place.lba, place.len);
+        let descriptors = system_area::LEN..u64::from(self.directories[0].lba) * SECTOR;
+        let mut parts = vec![
+            (0..system_area::LEN, "boot code and partition table".to_owned()),
+            (descriptors, "volume descriptors".to_owned()),
+        ];
+        parts.extend(self.directories.iter().map(|place| (of(*place), "directory".to_owned())));
+        parts.push((bytes(self.extension, SECTOR), "Rock Ridge identification".to_owned()));
+        for lba in [self.volume.path_table_le, self.volume.path_table_be] {
+            parts.push((bytes(lba, u64::from(self.volume.path_table_len)), "path table".to_owned()));
+        }
+        parts.extend(tree.files.iter().zip(&self.files).map(|(file, place)| (of(*place), file.path.to_owned())));
+        parts
     }
 
     /// The image's bytes, every part in the order in which it was placed.

@@ -35,6 +35,7 @@ use super::gpt::{BOOT_CODE_LEN, Guid};
 use crate::virtual_file::VirtualFile;
 
 pub use super::gpt::GptError;
+pub use layout::Layout;
 
 /// Length of a sector in bytes.
 pub const SECTOR: u64 = 2048;
