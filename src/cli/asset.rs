@@ -36,7 +36,7 @@ pub struct Wanted {
 /// Makes a boot asset.
 pub async fn asset(config: &Config, wanted: &Wanted) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
-    let (factory, _) = super::serve::factory(config, &metrics)?;
+    let (factory, _) = super::serve::factory(config, super::serve::open_store(config)?, &metrics)?;
     factory.list_versions().await?;
     let created = factory.create_schematic(read_schematic(&wanted.schematic)?.into()).await?;
     let id = created.id.to_string();

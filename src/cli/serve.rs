@@ -59,8 +59,12 @@ fn signer(config: &Config, store: &dyn BlobStore) -> anyhow::Result<ImageSigner>
 }
 
 /// The configured factory, and what verifies its sources.
-pub fn factory(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<(Arc<Factory>, Arc<Verifier>)> {
-    let store: Arc<dyn BlobStore> = Arc::new(open_store(config)?);
+pub fn factory(
+    config: &Config,
+    store: FileStore,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(Arc<Factory>, Arc<Verifier>)> {
+    let store: Arc<dyn BlobStore> = Arc::new(store);
     let verifier = Arc::new(super::verify::verifier(config)?);
     let sources = sources(config, store.clone(), verifier.clone(), metrics.clone())?;
     let factory = Arc::new(Factory::new(FactoryParts {
@@ -80,7 +84,10 @@ pub fn factory(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<(Arc<F
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
-    let (factory, verifier) = factory(&config, &metrics)?;
+    let store = open_store(&config)?;
+    // Until the end: the store is scrubbed while it serves.
+    let _keeper = store.keep(metrics.clone())?;
+    let (factory, verifier) = factory(&config, store, &metrics)?;
     if let Some(address) = config.metrics_addr {
         server::serve_metrics(address, metrics.clone()).await?;
     }

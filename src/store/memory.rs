@@ -99,6 +99,9 @@ impl BlobStore for MemoryStore {
     }
 
     fn remove_record(&self, kind: RecordKind, key: &str) -> Result<(), StoreError> {
+        if kind == RecordKind::Schematic {
+            return Err(StoreError::Kept(kind.as_str()));
+        }
         self.lock().records.remove(&(kind, key.to_owned()));
         Ok(())
     }

@@ -14,9 +14,9 @@ use std::io;
 use bytes::Bytes;
 
 use crate::types::{Digest, DigestError};
-use crate::virtual_file::{DecodeError, ReadBlob, ReadError, VirtualFile};
+use crate::virtual_file::{ReadBlob, ReadError, VirtualFile};
 
-pub use file::{FileStore, FileStoreConfig, FsckReport};
+pub use file::{FileStore, FileStoreConfig, FsckReport, Keeper};
 pub use memory::MemoryStore;
 pub use single_flight::{BrokeOff, SingleFlight};
 
@@ -42,14 +42,17 @@ pub enum StoreError {
         /// The digest of what came.
         found: Digest,
     },
-    /// A stored extent list is damaged.
-    #[error("store: extent list of {digest}: {source}")]
-    ExtentList {
-        /// The virtual blob.
-        digest: Digest,
-        /// What is wrong with it.
-        source: DecodeError,
+    /// A stored record is damaged that cannot be made again.
+    #[error("store: the stored {kind} {key:?} is damaged")]
+    Record {
+        /// The kind of the record.
+        kind: &'static str,
+        /// Its key.
+        key: String,
     },
+    /// Records of this kind are kept for ever.
+    #[error("store: a {0} is never removed")]
+    Kept(&'static str),
     /// A name that cannot be stored.
     #[error("store: {0:?} cannot be the name of a record")]
     Name(String),
@@ -77,7 +80,7 @@ impl StoreError {
 /// The kinds of records; each is a name space of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RecordKind {
-    /// Canonical YAML of schematics, by ID.
+    /// Canonical YAML of schematics, by ID: a record that has one value for ever, and is never removed.
     Schematic,
     /// What a tag of a source repository was resolved to, by `<repository>:<tag>`.
     Tag,
@@ -126,10 +129,10 @@ pub trait BlobStore: ReadBlob {
     /// When it cannot be written.
     fn announce(&self, digest: &Digest, file: &VirtualFile) -> Result<(), StoreError>;
 
-    /// Reads a record.
+    /// Reads a record. A damaged one that can be made again is as good as none.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// [`StoreError::Record`] for a damaged schematic or key; otherwise when the store cannot be read.
     fn record(&self, kind: RecordKind, key: &str) -> Result<Option<Bytes>, StoreError>;
 
     /// Writes a record, replacing what stood under the key.
@@ -138,10 +141,10 @@ pub trait BlobStore: ReadBlob {
     /// [`StoreError::Name`] for a key that cannot be stored (empty, over 1,024 bytes, control characters).
     fn put_record(&self, kind: RecordKind, key: &str, value: &[u8]) -> Result<(), StoreError>;
 
-    /// Removes a record; it need not exist.
+    /// Removes a record, durably; it need not exist.
     ///
     /// # Errors
-    /// When the store cannot be written.
+    /// [`StoreError::Kept`] for a schematic; otherwise when the store cannot be written.
     fn remove_record(&self, kind: RecordKind, key: &str) -> Result<(), StoreError>;
 
     /// Makes a source image findable by `name` for other tools that read the store's folder, where the store has one.
@@ -172,6 +175,11 @@ impl RecordKind {
         Self::Catalog,
         Self::Key,
     ];
+
+    /// Whether what is in such a record cannot be had again, from the upstream or by preparing.
+    pub const fn is_original(self) -> bool {
+        matches!(self, Self::Schematic | Self::Key)
+    }
 
     /// The kind's name in paths.
     pub const fn as_str(self) -> &'static str {

@@ -57,9 +57,11 @@ where
             match running.get(&key) {
                 Some(receiver) => receiver.clone(),
                 None => {
+                    // First of all, while nobody waits for the key: it may panic.
+                    let task = make();
                     let (sender, receiver) = watch::channel(None);
-                    running.insert(key.clone(), receiver.clone());
-                    self.start(key, make(), sender);
+                    self.start(key.clone(), task, sender);
+                    running.insert(key, receiver.clone());
                     receiver
                 }
             }
@@ -177,6 +179,15 @@ mod tests {
         let flight = Flight::new(None);
         let broken = flight.run(1, || async { panic!("on purpose") }).await;
         assert!(broken.unwrap_err().contains("broke off"));
+        assert_eq!(flight.run(1, || async { Ok(3) }).await, Ok(3));
+    }
+
+    #[tokio::test]
+    async fn a_panic_before_there_is_a_task_leaves_the_key_free() {
+        let flight = Arc::new(Flight::new(None));
+        let broken = flight.clone();
+        let make = || -> std::future::Ready<Result<usize, String>> { panic!("on purpose") };
+        assert!(tokio::spawn(async move { broken.run(1, make).await }).await.is_err());
         assert_eq!(flight.run(1, || async { Ok(3) }).await, Ok(3));
     }
 

@@ -59,6 +59,11 @@ fn run(store: &dyn BlobStore) {
     store.remove_record(RecordKind::Tag, "a/b:c").unwrap();
     assert_eq!(store.record(RecordKind::Tag, "a/b:c").unwrap(), None);
     assert_eq!(store.record_keys(RecordKind::Verdict).unwrap(), ["a/b:c"]);
+    for value in [&b"text"[..], b"text"] {
+        store.put_record(RecordKind::Schematic, "id", value).unwrap();
+    }
+    assert!(matches!(store.remove_record(RecordKind::Schematic, "id"), Err(StoreError::Kept(_))));
+    assert_eq!(store.record(RecordKind::Schematic, "id").unwrap().as_deref(), Some(&b"text"[..]));
     for bad in ["", "a\nb", &"x".repeat(1025)] {
         assert!(matches!(store.put_record(RecordKind::Tag, bad, b""), Err(StoreError::Name(_))), "{bad:?}");
     }

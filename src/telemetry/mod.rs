@@ -50,6 +50,10 @@ pub struct Metrics {
     pub refused_signatures: Counter,
     /// Failures of the upstream that a caller was told of.
     pub upstream_failures: Counter,
+    /// Stored blobs that were read through for damage.
+    pub scrubbed_blobs: Counter,
+    /// Of these, the ones that were damaged and dropped.
+    pub scrubbed_bad_blobs: Counter,
     /// 1 when the list of versions is known and the store can be read.
     pub ready: Gauge<u64, AtomicU64>,
 }
@@ -88,6 +92,14 @@ impl Default for Metrics {
         );
         let upstream_failures = Counter::default();
         registry.register("upstream_failures", "Failures of the upstream", upstream_failures.clone());
+        let scrubbed_blobs = Counter::default();
+        registry.register("scrubbed_blobs", "Stored blobs read through for damage", scrubbed_blobs.clone());
+        let scrubbed_bad_blobs = Counter::default();
+        registry.register(
+            "scrubbed_bad_blobs",
+            "Stored blobs that were found damaged and dropped by reading them through",
+            scrubbed_bad_blobs.clone(),
+        );
         let ready = Gauge::<u64, AtomicU64>::default();
         registry.register("ready", "Whether the factory is ready", ready.clone());
         Self {
@@ -102,6 +114,8 @@ impl Default for Metrics {
             hits,
             refused_signatures,
             upstream_failures,
+            scrubbed_blobs,
+            scrubbed_bad_blobs,
             ready,
         }
     }

@@ -1,10 +1,12 @@
 //! Writing a file so that it is there whole or not at all.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::{entries, failed, flush_folder};
 use crate::store::StoreError;
@@ -14,24 +16,43 @@ const LOCK: &str = "lock";
 
 /// The folder in which this process writes before it renames.
 pub struct Scratch {
+    root: PathBuf,
     folder: PathBuf,
     /// Held locked for as long as the process lives.
     _lock: File,
     next: AtomicU64,
+    /// Folders whose own names are known to be on the disk, because this process has flushed what they are in.
+    durable: Mutex<HashSet<PathBuf>>,
 }
 
 impl Scratch {
-    /// Makes a folder of our own below `tmp`, and removes those of dead processes.
-    pub fn open(tmp: &Path) -> Result<Self, StoreError> {
-        for left in entries(tmp)? {
-            sweep(&left);
+    /// Makes a folder of our own below `tmp` of the store in `root`.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let tmp = root.join("tmp");
+        loop {
+            let folder = tmp.join(format!("{:016x}", rand::random::<u64>()));
+            fs::create_dir(&folder).map_err(failed(format!("making {}", folder.display())))?;
+            let path = folder.join(LOCK);
+            let lock = File::create(&path).and_then(|file| file.lock().map(|()| file));
+            // Between its making and its locking, another process may have taken the folder for that of a dead one.
+            match lock {
+                Ok(lock) if is_at(&lock, &path) => {
+                    flush_folder(&folder)?;
+                    flush_folder(&tmp)?;
+                    let (root, durable) = (root.to_owned(), Mutex::new(HashSet::from([root.to_owned()])));
+                    return Ok(Self { root, folder, _lock: lock, next: AtomicU64::new(0), durable });
+                }
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(failed(format!("locking {}", path.display()))(error));
+                }
+                _ => {}
+            }
         }
-        let folder = tmp.join(format!("{:016x}", rand::random::<u64>()));
-        fs::create_dir(&folder).map_err(failed(format!("making {}", folder.display())))?;
-        let path = folder.join(LOCK);
-        let lock = File::create(&path).map_err(failed(format!("making {}", path.display())))?;
-        lock.lock().map_err(failed(format!("locking {}", path.display())))?;
-        Ok(Self { folder, _lock: lock, next: AtomicU64::new(0) })
+    }
+
+    /// The folder itself.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// An empty file with a name of its own.
@@ -47,48 +68,105 @@ impl Scratch {
         let (temporary, mut file) = self.create(mode)?;
         let written = file.write_all(bytes).and_then(|()| file.sync_data());
         let done =
-            written.map_err(failed(format!("writing {}", path.display()))).and_then(|()| rename(&temporary, path));
+            written.map_err(failed(format!("writing {}", path.display()))).and_then(|()| self.rename(&temporary, path));
         if done.is_err() {
             let _ = fs::remove_file(&temporary);
         }
         done
     }
-}
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
+    /// Writes a small file in place of what was there; it is visible whole when this returns, but not yet durable.
+    pub fn place(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
+        let (temporary, mut file) = self.create(mode)?;
+        let placed = file.write_all(bytes).and_then(|()| match fs::rename(&temporary, path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                fs::create_dir_all(path.parent().unwrap_or(path))?;
+                fs::rename(&temporary, path)
+            }
+            done => done,
+        });
+        if placed.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        placed.map_err(failed(format!("writing {}", path.display())))
     }
-}
 
-/// Gives a flushed file its name, and flushes the folder; the folder and the one above it are made if needed.
-pub fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
-    let folder = to.parent().unwrap_or(Path::new("/"));
-    let renaming = || failed(format!("renaming to {}", to.display()));
-    if let Err(error) = fs::rename(from, to) {
-        if error.kind() != std::io::ErrorKind::NotFound {
-            return Err(renaming()(error));
+    /// Gives a flushed file its name, and flushes the folder, which is made if needed.
+    pub fn rename(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
+        let folder = to.parent().unwrap_or(Path::new("/"));
+        self.make(folder)?;
+        fs::rename(from, to).map_err(failed(format!("renaming to {}", to.display())))?;
+        flush_folder(folder)
+    }
+
+    /// Makes a folder of the store, durably. One that is there may have been made by a thread or process that has not
+    /// come to its flushing: what is in it is durable only when the names of all folders above are.
+    fn make(&self, folder: &Path) -> Result<(), StoreError> {
+        let known = self.durable.lock().unwrap_or_else(PoisonError::into_inner).contains(folder);
+        if known && folder.is_dir() {
+            return Ok(());
         }
         fs::create_dir_all(folder).map_err(failed(format!("making {}", folder.display())))?;
-        for above in folder.ancestors().skip(1).take(2) {
+        for above in folder.ancestors().skip(1) {
             flush_folder(above)?;
+            if above == self.root {
+                break;
+            }
         }
-        fs::rename(from, to).map_err(renaming())?;
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_owned());
+        Ok(())
     }
-    flush_folder(folder)
+
+    /// Folders of processes that are dead, held locked so that nobody else cares for them.
+    pub fn dead(&self) -> Result<Vec<Dead>, StoreError> {
+        let others = entries(&self.root.join("tmp"))?.into_iter().filter(|folder| *folder != self.folder);
+        Ok(others.filter_map(Dead::find).collect())
+    }
+
+    /// Removes the folder with all that is in it.
+    pub fn remove(&self) {
+        remove(&self.folder);
+    }
 }
 
-/// Removes a process' folder unless the process lives.
-fn sweep(folder: &Path) {
-    let alive = match File::open(folder.join(LOCK)) {
-        Ok(lock) => lock.try_lock().is_err(),
-        // Made a moment ago by a process that has not come to its lock, or half removed: young ones are left alone.
-        Err(_) => folder
-            .metadata()
-            .and_then(|metadata| metadata.modified())
-            .is_ok_and(|made| made.elapsed().is_ok_and(|age| age.as_secs() < 60)),
-    };
-    if !alive && let Err(error) = fs::remove_dir_all(folder) {
+/// The folder of a dead process.
+pub struct Dead {
+    /// The folder.
+    pub folder: PathBuf,
+    _lock: Option<File>,
+}
+
+impl Dead {
+    fn find(folder: PathBuf) -> Option<Self> {
+        match File::open(folder.join(LOCK)) {
+            Ok(lock) => lock.try_lock().is_ok().then_some(Self { folder, _lock: Some(lock) }),
+            // Made a moment ago by a process that has not come to its lock, or half removed: young ones are left alone.
+            Err(_) => {
+                let made = folder.metadata().and_then(|metadata| metadata.modified()).ok()?;
+                let old = made.elapsed().is_ok_and(|age| age.as_secs() >= 60);
+                old.then_some(Self { folder, _lock: None })
+            }
+        }
+    }
+
+    /// Removes the folder with all that is in it.
+    pub fn remove(self) {
+        remove(&self.folder);
+    }
+}
+
+fn remove(folder: &Path) {
+    if let Err(error) = fs::remove_dir_all(folder)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
         tracing::warn!(folder = %folder.display(), %error, "leftovers could not be removed");
+    }
+}
+
+/// Whether an open file still has the name.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
+        _ => false,
     }
 }

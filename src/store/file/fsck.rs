@@ -8,10 +8,10 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use super::maps::{CHUNK, encode_checks};
-use super::{Shared, entries, failed, files_below, layout, read_if_there, remove_if_there, split_record};
+use super::{Shared, entries, failed, files_below, layout, read_if_there, remove_if_there, sealed};
 use crate::store::{RecordKind, StoreError};
 use crate::types::Digest;
-use crate::virtual_file::VirtualFile;
+use crate::virtual_file::{DecodeError, VirtualFile};
 
 /// What a check of the store found.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +26,9 @@ pub struct FsckReport {
     pub records: usize,
     /// What is bad, one line each.
     pub problems: Vec<String>,
-    /// Whether what is bad was dropped.
+    /// Of these, the ones that no repair mends: what cannot be made again is kept as it is.
+    pub lost: usize,
+    /// Whether the rest was dropped or mended.
     pub repaired: bool,
 }
 
@@ -40,7 +42,7 @@ impl FsckReport {
 impl fmt::Display for FsckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for problem in &self.problems {
-            writeln!(f, "{problem}{}", if self.repaired { ": dropped" } else { "" })?;
+            writeln!(f, "{problem}")?;
         }
         writeln!(
             f,
@@ -67,8 +69,14 @@ pub fn run(shared: &Shared, repair: bool) -> Result<FsckReport, StoreError> {
 }
 
 fn bad(report: &mut FsckReport, path: &Path, problem: &str) -> Result<(), StoreError> {
-    report.problems.push(format!("{}: {problem}", path.display()));
+    note(report, path, problem, "dropped");
     if report.repaired { remove_if_there(path) } else { Ok(()) }
+}
+
+/// Notes what is bad, and what the repair does about it.
+fn note(report: &mut FsckReport, path: &Path, problem: &str, done: &str) {
+    let done = if report.repaired { format!(": {done}") } else { String::new() };
+    report.problems.push(format!("{}: {problem}{done}", path.display()));
 }
 
 /// The digest named by a path.
@@ -93,17 +101,16 @@ fn blobs(shared: &Shared, report: &mut FsckReport) -> Result<(), StoreError> {
         };
         report.blobs += 1;
         report.bytes += len;
-        let stored = read_if_there(&shared.checks(&name))?;
-        let problem = if found != name {
-            "its bytes are not those of its name"
-        } else if stored.as_deref() != Some(&encode_checks(&checks)) {
-            "its checks are missing or wrong"
-        } else {
-            continue;
-        };
-        report.problems.push(format!("{}: {problem}", path.display()));
-        if report.repaired {
-            shared.drop_blob(&name)?;
+        if found != name {
+            note(report, &path, "its bytes are not those of its name", "dropped");
+            if report.repaired {
+                shared.drop_blob(&name)?;
+            }
+        } else if read_if_there(&shared.checks(&name))?.as_deref() != Some(&encode_checks(&checks)) {
+            note(report, &path, "its checks are missing or wrong", "made again");
+            if report.repaired {
+                shared.scratch.write(&shared.checks(&name), &encode_checks(&checks), 0o644)?;
+            }
         }
     }
     for path in files_below(&shared.root.join("checks"))? {
@@ -116,7 +123,7 @@ fn blobs(shared: &Shared, report: &mut FsckReport) -> Result<(), StoreError> {
 }
 
 /// Digest, checks and length of a file.
-fn hash(path: &Path) -> Result<(Digest, Vec<u32>, u64), StoreError> {
+pub fn hash(path: &Path) -> Result<(Digest, Vec<u32>, u64), StoreError> {
     let reading = || failed(format!("reading {}", path.display()));
     let mut file = File::open(path).map_err(reading())?;
     let (mut hasher, mut checks, mut len) = (Sha256::new(), Vec::new(), 0);
@@ -139,7 +146,7 @@ fn extent_lists(shared: &Shared, report: &mut FsckReport) -> Result<(), StoreErr
         let stored = read_if_there(&path)?.unwrap_or_default();
         if named(&path).is_none() {
             bad(report, &path, "not the name of a blob")?;
-        } else if let Err(error) = VirtualFile::decode(stored) {
+        } else if let Err(error) = sealed::unseal(stored).ok_or(DecodeError::Damaged).and_then(VirtualFile::decode) {
             bad(report, &path, &error.to_string())?;
         }
     }
@@ -149,9 +156,17 @@ fn extent_lists(shared: &Shared, report: &mut FsckReport) -> Result<(), StoreErr
 fn records(shared: &Shared, kind: RecordKind, report: &mut FsckReport) -> Result<(), StoreError> {
     for path in files_below(&shared.root.join("records").join(kind.as_str()))? {
         report.records += 1;
-        let key = read_if_there(&path)?.and_then(|bytes| split_record(bytes.into())).map(|(key, _)| key);
-        if key.is_none_or(|key| shared.record(kind, &key) != path) {
-            bad(report, &path, "not the record of its name")?;
+        let key = read_if_there(&path)?.and_then(sealed::unseal_record).map(|(key, _)| key);
+        if key.is_some_and(|key| shared.record(kind, &key) == path) {
+            continue;
+        }
+        let problem = "not the record that was stored under its name";
+        if kind.is_original() {
+            // Without it, another value could quietly take its place.
+            note(report, &path, problem, "kept, because it cannot be made again; put it back from a copy or remove it");
+            report.lost += 1;
+        } else {
+            bad(report, &path, problem)?;
         }
     }
     Ok(())

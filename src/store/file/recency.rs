@@ -1,45 +1,60 @@
 //! Which real blobs there are, how long they are, and which was used least recently.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use super::{entries, failed};
 use crate::store::StoreError;
 use crate::types::Digest;
 
-/// How often a use is written down in the file's time, for the next start.
-const WRITE_DOWN: Duration = Duration::from_secs(60);
+/// When a blob was last used. A reader marks it without a lock.
+pub struct Use {
+    clock: Arc<AtomicU64>,
+    turn: AtomicU64,
+}
+
+impl Use {
+    /// Marks a use now.
+    pub fn mark(&self) {
+        self.turn.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    fn turn(&self) -> u64 {
+        self.turn.load(Ordering::Relaxed)
+    }
+}
 
 struct Known {
     len: u64,
-    /// Place in the order of use.
-    turn: u64,
-    written_down: Option<Instant>,
+    used: Arc<Use>,
+    /// The turn that the file's time stands for.
+    written_down: u64,
 }
 
 #[derive(Default)]
-struct Order {
+struct Contents {
     known: HashMap<Digest, Known>,
-    by_turn: BTreeMap<u64, Digest>,
-    next: u64,
     total: u64,
+    /// Bytes of blobs that are being given their names.
+    reserved: u64,
 }
 
-impl Order {
-    fn add(&mut self, digest: Digest, len: u64) {
+impl Contents {
+    fn add(&mut self, digest: Digest, len: u64, clock: &Arc<AtomicU64>) -> Arc<Use> {
         self.remove(&digest);
-        self.next += 1;
-        self.known.insert(digest, Known { len, turn: self.next, written_down: None });
-        self.by_turn.insert(self.next, digest);
+        let used = Arc::new(Use { clock: clock.clone(), turn: AtomicU64::new(0) });
+        used.mark();
+        self.known.insert(digest, Known { len, used: used.clone(), written_down: used.turn() });
         self.total += len;
+        used
     }
 
     fn remove(&mut self, digest: &Digest) {
         if let Some(known) = self.known.remove(digest) {
-            self.by_turn.remove(&known.turn);
             self.total -= known.len;
         }
     }
@@ -47,7 +62,10 @@ impl Order {
 
 /// The real blobs in the order of their last use.
 pub struct Recency {
-    order: Mutex<Order>,
+    contents: Mutex<Contents>,
+    /// Told when a reservation ends.
+    released: Condvar,
+    clock: Arc<AtomicU64>,
     max: Option<u64>,
 }
 
@@ -62,51 +80,36 @@ impl Recency {
             found.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), digest, metadata.len()));
         }
         found.sort_unstable();
-        let mut order = Order::default();
+        let (mut contents, clock) = (Contents::default(), Arc::new(AtomicU64::new(1)));
         for (_, digest, len) in found {
-            order.add(digest, len);
+            contents.add(digest, len, &clock);
         }
-        Ok(Self { order: Mutex::new(order), max })
+        Ok(Self { contents: Mutex::new(contents), released: Condvar::new(), clock, max })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Order> {
-        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The length of a blob that is there, which counts as a use. `path` is where it would be: another process may have
     /// added it.
     pub fn touch(&self, digest: &Digest, path: impl FnOnce() -> PathBuf) -> Option<u64> {
-        let mut order = self.lock();
-        let turn = order.next + 1;
-        match order.known.get_mut(digest) {
-            Some(known) => {
-                let (len, old) = (known.len, std::mem::replace(&mut known.turn, turn));
-                let due = known.written_down.is_none_or(|at| at.elapsed() > WRITE_DOWN);
-                if due {
-                    known.written_down = Some(Instant::now());
-                }
-                order.next = turn;
-                order.by_turn.remove(&old);
-                order.by_turn.insert(turn, *digest);
-                drop(order);
-                if due && self.max.is_some() {
-                    // Only a hint for the next start: it does no harm if it fails.
-                    let _ = File::open(path()).and_then(|file| file.set_modified(SystemTime::now()));
-                }
-                Some(len)
-            }
-            None => {
-                drop(order);
-                let len = path().metadata().ok().filter(std::fs::Metadata::is_file)?.len();
-                self.lock().add(*digest, len);
-                Some(len)
-            }
+        if let Some(known) = self.lock().known.get(digest) {
+            known.used.mark();
+            return Some(known.len);
         }
+        let len = path().metadata().ok().filter(std::fs::Metadata::is_file)?.len();
+        self.used(digest, len);
+        Some(len)
     }
 
-    /// Notes a blob that was written.
-    pub fn add(&self, digest: &Digest, len: u64) {
-        self.lock().add(*digest, len);
+    /// The mark of a blob of `len` bytes that is there.
+    pub fn used(&self, digest: &Digest, len: u64) -> Arc<Use> {
+        let mut contents = self.lock();
+        match contents.known.get(digest) {
+            Some(known) if known.len == len => known.used.clone(),
+            _ => contents.add(*digest, len, &self.clock),
+        }
     }
 
     /// Notes that a blob is there no more.
@@ -114,24 +117,77 @@ impl Recency {
         self.lock().remove(digest);
     }
 
-    /// The blobs that must go so that `len` more bytes fit, least recently used first.
+    /// Keeps room for a blob of `len` bytes; with it come the blobs that must go for it, least recently used first. Waits
+    /// while it would fit but for blobs that others are writing.
     ///
     /// # Errors
-    /// [`StoreError::Full`] when they would not fit into an empty store.
-    pub fn make_room(&self, len: u64) -> Result<Vec<Digest>, StoreError> {
-        let Some(max) = self.max else { return Ok(Vec::new()) };
+    /// [`StoreError::Full`] when it would not fit into an empty store.
+    pub fn reserve(&self, len: u64) -> Result<(Reservation<'_>, Vec<Digest>), StoreError> {
+        let max = self.max.unwrap_or(u64::MAX);
         if len > max {
             return Err(StoreError::Full(len));
         }
-        let order = self.lock();
-        let (mut total, mut victims) = (order.total, Vec::new());
-        for digest in order.by_turn.values() {
-            if total + len <= max {
-                break;
-            }
-            total -= order.known.get(digest).map_or(0, |known| known.len);
-            victims.push(*digest);
+        let mut contents = self.lock();
+        while contents.reserved.saturating_add(len) > max {
+            contents = self.released.wait(contents).unwrap_or_else(PoisonError::into_inner);
         }
-        Ok(victims)
+        let mut victims = Vec::new();
+        if contents.total.saturating_add(contents.reserved).saturating_add(len) > max {
+            let mut by_turn: Vec<_> =
+                contents.known.iter().map(|(digest, known)| (known.used.turn(), *digest)).collect();
+            by_turn.sort_unstable();
+            for (_, digest) in by_turn {
+                if contents.total + contents.reserved + len <= max {
+                    break;
+                }
+                contents.remove(&digest);
+                victims.push(digest);
+            }
+        }
+        contents.reserved += len;
+        Ok((Reservation { recency: self, len }, victims))
+    }
+
+    /// Writes down in the files' times, for the next start, which blobs were used since it was last done, in their order.
+    /// Nothing is done where there is no bound on the blobs.
+    pub fn write_down(&self, path: impl Fn(&Digest) -> PathBuf) {
+        if self.max.is_none() {
+            return;
+        }
+        let mut due: Vec<(u64, Digest)> = Vec::new();
+        for (digest, known) in &mut self.lock().known {
+            let turn = known.used.turn();
+            if std::mem::replace(&mut known.written_down, turn) != turn {
+                due.push((turn, *digest));
+            }
+        }
+        due.sort_unstable();
+        for (_, digest) in due {
+            // Only a hint: it does no harm if it fails.
+            let _ = File::open(path(&digest)).and_then(|file| file.set_modified(SystemTime::now()));
+        }
+    }
+}
+
+/// Room that is kept for a blob.
+pub struct Reservation<'a> {
+    recency: &'a Recency,
+    len: u64,
+}
+
+impl Reservation<'_> {
+    /// Notes that the blob is there now.
+    pub fn fill(mut self, digest: &Digest) {
+        let len = std::mem::take(&mut self.len);
+        let mut contents = self.recency.lock();
+        contents.reserved -= len;
+        contents.add(*digest, len, &self.recency.clock);
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.recency.lock().reserved -= self.len;
+        self.recency.released.notify_all();
     }
 }

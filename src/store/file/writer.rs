@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::maps::{CHUNK, encode_checks};
-use super::{Shared, durable, failed};
+use super::{Shared, failed};
 use crate::store::{BlobWrite, StoreError};
 use crate::types::Digest;
 
@@ -62,18 +62,20 @@ impl BlobWrite for Writer {
         if target.is_file() && self.shared.recency.touch(&digest, || target.clone()).is_some() {
             return Ok((digest, len));
         }
-        for old in self.shared.recency.make_room(len)? {
-            self.shared.drop_blob(&old)?;
+        let shared = self.shared.clone();
+        let (reservation, victims) = shared.recency.reserve(len)?;
+        for old in victims {
+            shared.drop_blob(&old)?;
         }
         if !len.is_multiple_of(CHUNK) {
             let last = self.check;
             self.checks.push(last);
         }
         self.file.sync_data().map_err(failed(format!("flushing blob {digest}")))?;
-        // The checks first: a blob with its name always has them.
-        self.shared.scratch.write(&self.shared.checks(&digest), &encode_checks(&self.checks), 0o644)?;
-        durable::rename(&self.path, &target)?;
-        self.shared.recency.add(&digest, len);
+        // The checks first: a blob with its name has them.
+        shared.scratch.write(&shared.checks(&digest), &encode_checks(&self.checks), 0o644)?;
+        shared.scratch.rename(&self.path, &target)?;
+        reservation.fill(&digest);
         Ok((digest, len))
     }
 }
