@@ -2,9 +2,12 @@
 
 pub mod cmdline;
 pub mod extension;
+pub mod grub_cfg;
 pub mod initramfs;
 pub mod installer;
 pub mod iso;
 pub mod outline;
+pub mod iso_label;
+pub mod loader_conf;
 pub mod splash;
 pub mod uki;

@@ -6,6 +6,7 @@ pub mod depmod;
 pub mod fat;
 pub mod gpt;
 pub mod iso9660;
+pub mod grub;
 pub mod layers;
 #[cfg(test)]
 mod no_blobs;

@@ -5,6 +5,11 @@
 use super::TalosVersion;
 
 impl TalosVersion {
+    /// Whether GRUB's menus offer to reset the installation (1.4), whatever else is on the medium.
+    pub const fn has_reset_entry(&self) -> bool {
+        self.at_least(1, 4, 0)
+    }
+
     /// Whether secure boot and unified kernel images exist (1.5).
     pub const fn has_uki(&self) -> bool {
         self.at_least(1, 5, 0)
@@ -27,6 +32,11 @@ impl TalosVersion {
 
     /// Whether initramfs and squashfs are compressed with zstd (1.8); xz before.
     pub const fn uses_zstd(&self) -> bool {
+        self.at_least(1, 8, 0)
+    }
+
+    /// Whether ISO images are labelled with their version (1.8).
+    pub const fn labels_iso(&self) -> bool {
         self.at_least(1, 8, 0)
     }
 
@@ -131,10 +141,12 @@ mod tests {
                 continue;
             };
             let rules = [
+                ("reset_grub_option", v.has_reset_entry()),
                 ("uki", v.has_uki()),
                 ("compressed_meta", v.compresses_meta()),
                 ("overlay", v.has_overlays()),
                 ("zstd_initramfs", v.uses_zstd()),
+                ("iso_label", v.labels_iso()),
                 ("halt_if_installed", v.halts_if_installed()),
                 ("metal_console_ttys0", v.has_metal_serial_console()),
                 ("uki_profiles", v.has_uki_profiles()),
