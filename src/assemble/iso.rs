@@ -39,10 +39,10 @@ pub fn iso_bootloader(version: &TalosVersion, arch: Arch, secure_boot: bool, wan
     if secure_boot {
         return Bootloader::SdBoot;
     }
-    if !version.has_unified_installer() {
+    if !version.boots_uefi_by_systemd_boot() {
         return Bootloader::Grub;
     }
-    if !version.chooses_bootloader() {
+    if !version.chooses_iso_bootloader() {
         return Bootloader::DualBoot;
     }
     wanted.unwrap_or(match arch {

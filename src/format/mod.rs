@@ -5,8 +5,8 @@ pub mod cpio;
 pub mod depmod;
 pub mod fat;
 pub mod gpt;
-pub mod iso9660;
 pub mod grub;
+pub mod iso9660;
 pub mod layers;
 #[cfg(test)]
 mod no_blobs;

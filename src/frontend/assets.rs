@@ -81,7 +81,7 @@ async fn checksum(
     let line = |hex: &str| format!("{hex}  {name}\n");
     // How long the answer is needs no computing.
     let text = if request.method == Method::HEAD {
-        line(&"0".repeat(algorithm.len() * 2))
+        line(&"0".repeat(algorithm.checksum_len() * 2))
     } else {
         let client = request.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
         line(&hex::encode(factory.checksum(asset, algorithm, client).await?))

@@ -99,6 +99,16 @@ impl TalosVersion {
         self.at_least(1, 12, 0)
     }
 
+    /// Whether the schematic chooses the boot loader of ISO images (1.12); before, the version alone does.
+    pub const fn chooses_iso_bootloader(&self) -> bool {
+        self.at_least(1, 12, 0)
+    }
+
+    /// Whether systemd-boot boots by UEFI (1.10); before, GRUB does unless what it boots is signed.
+    pub const fn boots_uefi_by_systemd_boot(&self) -> bool {
+        self.at_least(1, 10, 0)
+    }
+
     /// Whether module signatures are enforced by the command line (1.12).
     pub const fn enforces_module_signatures(&self) -> bool {
         self.at_least(1, 12, 0)
@@ -147,6 +157,8 @@ mod tests {
                 ("overlay", v.has_overlays()),
                 ("zstd_initramfs", v.uses_zstd()),
                 ("iso_label", v.labels_iso()),
+                ("iso_bootloader_setting", v.chooses_iso_bootloader()),
+                ("sdboot_for_uefi", v.boots_uefi_by_systemd_boot()),
                 ("halt_if_installed", v.halts_if_installed()),
                 ("metal_console_ttys0", v.has_metal_serial_console()),
                 ("uki_profiles", v.has_uki_profiles()),

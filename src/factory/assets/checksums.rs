@@ -47,7 +47,7 @@ impl fmt::Display for Algorithm {
 
 impl Algorithm {
     /// Length of a checksum in bytes.
-    pub const fn len(self) -> usize {
+    pub const fn checksum_len(self) -> usize {
         match self {
             Self::Sha256 => 32,
             Self::Sha512 => 64,
@@ -240,7 +240,7 @@ impl Checksums {
     async fn stored(&self, key: Key) -> Result<Option<Checksum>, FactoryError> {
         let store = self.store.clone();
         let found = blocking(move || store.record(RecordKind::Prepared, &record(key))).await?;
-        Ok(found.filter(|bytes| bytes.len() == key.1.len()).map(|bytes| bytes.as_ref().into()))
+        Ok(found.filter(|bytes| bytes.len() == key.1.checksum_len()).map(|bytes| bytes.as_ref().into()))
     }
 }
 

@@ -91,25 +91,24 @@ impl Preparer {
 /// Platform and file name of a path in an imager image.
 fn split(path: &str) -> Option<(GrubPlatform, &str)> {
     let (folder, name) = path.strip_prefix(FOLDER)?.split_once('/')?;
-    let all = [GrubPlatform::I386Pc, GrubPlatform::X86_64Efi, GrubPlatform::Arm64Efi];
-    let platform = all.into_iter().find(|platform| platform.folder() == folder)?;
+    let platform = GrubPlatform::ALL.into_iter().find(|platform| platform.folder() == folder)?;
     GrubFolder::wants(name).then_some((platform, name))
 }
 
 fn link(store: &dyn BlobStore, image: &PlatformImage) -> Result<Grub, FactoryError> {
     let wanted = |path: &[u8]| std::str::from_utf8(path).is_ok_and(|path| split(path).is_some());
     let (tree, spool) = unpack::tree(store, image, wanted)?;
-    let mut folders: BTreeMap<&str, (GrubPlatform, Vec<(String, Bytes)>)> = BTreeMap::new();
+    let mut folders: BTreeMap<&str, Vec<(String, Bytes)>> = BTreeMap::new();
     for (path, node) in tree.iter() {
         let found = std::str::from_utf8(path).ok().and_then(split).zip(node.contents());
         let Some(((platform, name), contents)) = found else { continue };
         let bytes = contents.read_all(&spool as &dyn ReadBlob)?;
-        let (_, files) = folders.entry(platform.folder()).or_insert_with(|| (platform, Vec::new()));
-        files.push((name.to_owned(), bytes));
+        folders.entry(platform.folder()).or_default().push((name.to_owned(), bytes));
     }
     let bad = |error: GrubError| image.bad(error.to_string());
     let mut grub = Grub { bios: None, efi: BTreeMap::new() };
-    for (platform, files) in folders.into_values() {
+    for platform in GrubPlatform::ALL {
+        let Some(files) = folders.remove(platform.folder()) else { continue };
         let hybrid = files.iter().find(|(name, _)| name == HYBRID).map(|(_, bytes)| STANDARD.encode(bytes));
         let folder = GrubFolder::new(platform, files).map_err(bad)?;
         let arch = match platform {

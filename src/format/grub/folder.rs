@@ -21,6 +21,9 @@ pub enum GrubPlatform {
 }
 
 impl GrubPlatform {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::I386Pc, Self::X86_64Efi, Self::Arm64Efi];
+
     /// Name of the folder.
     pub const fn folder(self) -> &'static str {
         match self {

@@ -155,7 +155,7 @@ impl Journal {
             Err(error) => {
                 tracing::error!(%error, "the journal could not be flushed");
                 // After this nobody knows what is on the disk: all who wait are told so, and a new journal begins.
-                segments.extend(state.full.drain(..));
+                segments.append(&mut state.full);
                 segments.extend(state.current.take());
                 segments.iter().for_each(|segment| segment.failed.store(true, Ordering::Relaxed));
             }
