@@ -100,7 +100,9 @@ proptest! {
         let (head, tail) = (whole.slice(0..at), whole.slice(at..whole.len()));
         prop_assert_eq!(head.extents().len() + tail.extents().len(), 2);
         prop_assert_eq!(VirtualFile::concat([head.clone(), tail.clone()]), whole);
-        prop_assert_eq!(VirtualFile::concat([tail, head]).extents().len(), 2);
+        let (blobs, turned) = (Blobs::default(), VirtualFile::concat([tail.clone(), head.clone()]));
+        let expected = [tail.read_all(&blobs).unwrap(), head.read_all(&blobs).unwrap()].concat();
+        prop_assert_eq!(turned.read_all(&blobs).unwrap(), expected);
     }
 
     #[test]
@@ -127,6 +129,12 @@ fn neighbours_are_joined() {
     assert_eq!(VirtualFile::concat([whole.slice(0..40), whole.slice(40..100)]), whole);
     assert_eq!(VirtualFile::concat([VirtualFile::zeros(3), VirtualFile::zeros(4)]), VirtualFile::zeros(7));
     assert_eq!(VirtualFile::concat([VirtualFile::inline("ab"), VirtualFile::inline("c")]), VirtualFile::inline("abc"));
+    let count = |first, width, endian| VirtualFile::count(first, 2, width, endian, 3);
+    let two = |other| VirtualFile::concat([count(250, Width::U16, Endian::Little), other]).extents().len();
+    assert_eq!(two(count(256, Width::U16, Endian::Little)), 1);
+    assert_eq!(two(count(257, Width::U16, Endian::Little)), 2);
+    assert_eq!(two(count(256, Width::U32, Endian::Little)), 2);
+    assert_eq!(two(count(256, Width::U16, Endian::Big)), 2);
 }
 
 #[test]
