@@ -1,7 +1,7 @@
-//! ISO images against programs that read them: xorriso, isoinfo, isovfy, bsdtar, 7z, sgdisk, and Linux itself where a
-//! loop device can be had.
+//! ISO images against programs that read them: xorriso, isoinfo, isovfy, bsdtar, 7z, GRUB, sgdisk, and Linux itself
+//! where it can be asked to mount.
 //!
-//! Debian packages: dosfstools, gdisk, genisoimage, libarchive-tools, mtools, p7zip-full, xorriso.
+//! Debian packages: dosfstools, gdisk, genisoimage, grub-common, libarchive-tools, mtools, p7zip-full, xorriso.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeMap;
@@ -361,6 +361,14 @@ fn a_hybrid_image_is_read_by_all() {
     );
     let verdict = run("sgdisk", &["-v", iso.to_str().unwrap()]);
     assert!(verdict.contains("No problems found"), "{verdict}");
+
+    // GRUB itself finds files by their true names, and reads them.
+    for (path, contents) in &expected {
+        if let Some(contents) = contents {
+            let read = output("grub-fstest", &[iso.to_str().unwrap(), "cat", &format!("/{path}")]);
+            assert!(read.status.success() && read.stdout == *contents, "{path}: {read:?}");
+        }
+    }
 
     let mount = place.path().join("mnt");
     fs::create_dir(&mount).unwrap();
