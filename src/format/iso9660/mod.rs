@@ -31,12 +31,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::gpt::{BOOT_CODE_LEN, Guid};
+use super::gpt::{BOOT_CODE_LEN, GptError, Guid};
 use crate::virtual_file::VirtualFile;
 
-pub use super::gpt::GptError;
 pub use layout::Layout;
-
 /// Length of a sector in bytes.
 pub const SECTOR: u64 = 2048;
 /// Length of a partition table's block in bytes.
