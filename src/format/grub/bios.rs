@@ -7,7 +7,7 @@ use object::elf::EM_386;
 
 use super::elf::{Elf, KERNEL, NOBITS, PROGBITS};
 use super::modules::module_block;
-use super::{Core, GrubError, GrubFolder, GrubPlatform, SECTOR, bound, damaged, lzma, put};
+use super::{Core, GrubError, GrubFolder, GrubPlatform, SECTOR, bound, damaged, lzma, patch, put};
 use crate::virtual_file::VirtualFile;
 
 /// Where kernel and decompressor are loaded.
@@ -24,6 +24,8 @@ const PLAIN_LEN_AT: usize = 0x0c;
 pub(super) const PARITY_LEN_AT: usize = 0x10;
 /// Where it says, as u16, at which of its bytes the protected part begins.
 pub(super) const PROTECTED_AT: usize = 0x14;
+/// Where a disk's first sector says, as u64, where the core image is.
+const CORE_SECTOR_AT: u64 = 0x5c;
 /// The block list of diskboot: first sector u64, sectors u16, segment u16.
 pub(super) const LIST_SECTOR_AT: usize = 0x1f4;
 pub(super) const LIST_COUNT_AT: usize = 0x1fc;
@@ -76,7 +78,7 @@ fn kernel(folder: &GrubFolder) -> Result<Vec<u8>, GrubError> {
             NOBITS => {}
             _ => continue,
         }
-        bound("kernel", section.address.saturating_add(section.len), KERNEL_END)?;
+        bound("kernel", offset.saturating_add(section.len), KERNEL_END - LOAD_ADDRESS)?;
     }
     // The last data says where the image ends; a kernel of code alone ends with it.
     let end = |(at, bytes): &(usize, &[u8])| at + bytes.len();
@@ -89,12 +91,12 @@ fn kernel(folder: &GrubFolder) -> Result<Vec<u8>, GrubError> {
     Ok(out)
 }
 
-/// Code of a disk's first sector, to start a core image at `sector`, counted in the disk's own sectors. The bytes that
-/// follow are the disk's: signature, partition table, `55 aa`.
+/// Code of a disk's first sector. The bytes that follow are the disk's: signature, partition table, `55 aa`. Where it
+/// goes on is as built: see [`place_disk_boot_code`].
 ///
 /// # Errors
 /// [`GrubError`] when `boot.img` is missing or damaged.
-pub fn disk_boot_code(folder: &GrubFolder, sector: u64) -> Result<BootCode, GrubError> {
+pub fn disk_boot_code(folder: &GrubFolder) -> Result<BootCode, GrubError> {
     folder.must_be(GrubPlatform::I386Pc)?;
     let name = "boot.img";
     let mut code = boot_code(folder.code(name)?);
@@ -103,8 +105,12 @@ pub fn disk_boot_code(folder: &GrubFolder, sector: u64) -> Result<BootCode, Grub
         return Err(damaged(name, "no jump where the drive number is looked at"));
     }
     put(&mut code, 0x66, [0x90, 0x90]);
-    put(&mut code, 0x5c, sector.to_le_bytes());
     Ok(code)
+}
+
+/// The code of a disk whose core image lies from `sector` on, counted in the disk's own sectors.
+pub fn place_disk_boot_code(code: &VirtualFile, sector: u64) -> VirtualFile {
+    patch(code, CORE_SECTOR_AT, &sector.to_le_bytes())
 }
 
 /// The code in a boot sector.
@@ -117,7 +123,5 @@ pub(super) fn boot_code(sector: &[u8; SECTOR]) -> BootCode {
 /// A core image as it lies on a disk from `sector` on, counted in the disk's own sectors: its block list says where
 /// the rest follows.
 pub fn place_core(core: &VirtualFile, sector: u64) -> VirtualFile {
-    let at = LIST_SECTOR_AT as u64;
-    let next = sector.wrapping_add(1).to_le_bytes();
-    VirtualFile::concat([core.slice(0..at), VirtualFile::inline(next.to_vec()), core.slice(at + 8..core.len())])
+    patch(core, LIST_SECTOR_AT as u64, &sector.wrapping_add(1).to_le_bytes())
 }

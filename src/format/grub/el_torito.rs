@@ -4,7 +4,7 @@
 //! 0, four blocks of 512 bytes; the boot file loads the rest of itself by its boot information table.
 
 use super::bios::{BOOT_CODE_LEN, BootCode, LIST_SECTOR_AT, boot_code, core_image};
-use super::{Core, GrubError, GrubFolder, SECTOR, put};
+use super::{Core, GrubError, GrubFolder, GrubPlatform, SECTOR, patch, put};
 use crate::virtual_file::VirtualFile;
 
 /// Length of a block of the medium, and of `cdboot.img`, in bytes.
@@ -68,27 +68,23 @@ impl BootFile {
 
     /// The boot file as it lies from a block on.
     pub fn place(&self, image: &VirtualFile, block: u32) -> VirtualFile {
-        let mut parts = Vec::new();
-        let mut at = 0;
-        for (start, bytes) in self.patches(block) {
-            let end = start + bytes.len() as u64;
-            parts.extend([image.slice(at..start), VirtualFile::inline(bytes)]);
-            at = end;
-        }
-        parts.push(image.slice(at..image.len()));
-        VirtualFile::concat(parts)
+        self.patches(block).iter().fold(image.clone(), |image, (at, bytes)| patch(&image, *at, bytes))
     }
 }
 
-/// Code of the first sector of an image whose boot file starts at a block of 2048 bytes, for when it is a disk.
+/// Code of the first sector of an ISO image, for when it is a disk. Where it goes on is as built: see
+/// [`place_hybrid_boot_code`].
 ///
 /// # Errors
 /// [`GrubError`] when `boot_hybrid.img` is missing or damaged.
-pub fn hybrid_boot_code(folder: &GrubFolder, block: u32) -> Result<BootCode, GrubError> {
-    folder.must_be(super::GrubPlatform::I386Pc)?;
-    let mut code = boot_code(folder.code("boot_hybrid.img")?);
-    put(&mut code, HYBRID_SECTOR_AT, (u64::from(block) * SECTORS + SECTORS).to_le_bytes());
-    Ok(code)
+pub fn hybrid_boot_code(folder: &GrubFolder) -> Result<BootCode, GrubError> {
+    folder.must_be(GrubPlatform::I386Pc)?;
+    Ok(boot_code(folder.code("boot_hybrid.img")?))
+}
+
+/// The code of an ISO image whose boot file starts at a block of 2048 bytes.
+pub fn place_hybrid_boot_code(code: &VirtualFile, block: u32) -> VirtualFile {
+    patch(code, HYBRID_SECTOR_AT as u64, &(u64::from(block) * SECTORS + SECTORS).to_le_bytes())
 }
 
 // The sector's field ends with the code.

@@ -15,11 +15,13 @@ mod lzma;
 mod modules;
 mod reed_solomon;
 
-pub use bios::{BOOT_CODE_LEN, BootCode, core_image, disk_boot_code, place_core};
+pub use bios::{BOOT_CODE_LEN, BootCode, core_image, disk_boot_code, place_core, place_disk_boot_code};
 pub use efi::efi_application;
-pub use el_torito::{BootFile, el_torito_image, hybrid_boot_code};
+pub use el_torito::{BootFile, el_torito_image, hybrid_boot_code, place_hybrid_boot_code};
 pub use folder::{GrubFolder, GrubPlatform, GrubVersion};
 pub use reed_solomon::{parity, protect};
+
+use crate::virtual_file::VirtualFile;
 
 /// Length of a sector in bytes.
 const SECTOR: usize = 512;
@@ -103,6 +105,12 @@ fn bound(what: &str, len: u64, most: u64) -> Result<(), GrubError> {
 /// Writes `value` at `at`, which the caller knows to be inside.
 fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) {
     bytes[at..at + N].copy_from_slice(&value);
+}
+
+/// The file with these bytes at `at`.
+fn patch(file: &VirtualFile, at: u64, bytes: &[u8]) -> VirtualFile {
+    let end = at + bytes.len() as u64;
+    VirtualFile::concat([file.slice(0..at), VirtualFile::inline(bytes.to_vec()), file.slice(end..file.len())])
 }
 
 #[cfg(test)]

@@ -103,6 +103,34 @@ fn damaged_files_are_named() {
     assert_eq!(text(core_image(&efi, &core).map(drop)), "a GRUB image for i386-pc cannot be made of x86_64-efi");
 }
 
+/// The fuzz target's seed: 16 bytes of code, 8 of data behind them, 64 zero bytes that are not stored.
+#[test]
+fn a_core_states_its_lengths_and_has_limits() {
+    let seed = include_bytes!("../../../fuzz/corpus/grub/bios");
+    let kernel = &seed[seed.windows(5).rposition(|window| window == b"\x7fELF\x01").unwrap()..];
+    let core = Core { modules: &[], prefix: "/g", config: None };
+    let link = |decompressor: usize, kernel: &[u8]| {
+        let files = [
+            ("kernel.img", kernel.to_vec()),
+            ("moddep.lst", Vec::new()),
+            ("diskboot.img", vec![1; 512]),
+            ("lzma_decompress.img", vec![2; decompressor]),
+        ];
+        let files = files.map(|(name, bytes)| (name.to_owned(), bytes.into()));
+        core_image(&GrubFolder::new(GrubPlatform::I386Pc, files).unwrap(), &core)
+    };
+    let image = link(0x700, kernel).unwrap();
+    let field = |at: usize| u32::from_le_bytes(image[at..at + 4].try_into().unwrap()) as usize;
+    assert_eq!((field(512 + 8), field(512 + 12)), (image.len() - 512 - 0x700, 16 + 8 + 12 + 12));
+    assert_eq!(image[0x1f4..0x200], [1, 1, 1, 1, 1, 1, 1, 1, 4, 0, 1, 1], "four sectors follow");
+    let error = link(0xe01, kernel).unwrap_err().to_string();
+    assert_eq!(error, "GRUB's lzma_decompress.img takes 3585 bytes, 3584 at most");
+    let zeros = kernel.windows(4).rposition(|window| window == 64u32.to_le_bytes()).unwrap();
+    let mut large = kernel.to_vec();
+    large[zeros + 2] = 6;
+    assert_eq!(link(0x700, &large).unwrap_err().to_string(), "GRUB's kernel takes 393312 bytes, 389120 at most");
+}
+
 #[test]
 fn parity_is_that_of_the_test_vector() {
     let data: Vec<u8> = (0..150_000u64).map(|i| ((i * i) >> 3) as u8).collect();
