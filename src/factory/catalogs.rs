@@ -1,6 +1,6 @@
 //! Versions and catalogs: read from the upstream, kept, and still there when the upstream is not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 
 use super::prepare::Preparer;
@@ -29,6 +29,7 @@ pub struct Catalogs {
     versions: RwLock<Option<Arc<Vec<TalosVersion>>>>,
     extensions: RwLock<BTreeMap<TalosVersion, Arc<Vec<Extension>>>>,
     loading: SingleFlight<TalosVersion, Arc<Vec<Extension>>, FactoryError>,
+    overlays: RwLock<BTreeMap<TalosVersion, Arc<Vec<Overlay>>>>,
     /// Whether the catalogs of all offered versions were read, or are known not to exist.
     complete: std::sync::atomic::AtomicBool,
 }
@@ -51,6 +52,7 @@ impl Catalogs {
             versions: RwLock::default(),
             extensions: RwLock::default(),
             loading: SingleFlight::new(Some(std::time::Duration::from_secs(10))),
+            overlays: RwLock::default(),
             complete: false.into(),
         }
     }
@@ -110,11 +112,14 @@ impl Catalogs {
     async fn read_ahead(&self, versions: &[TalosVersion]) {
         let mut complete = true;
         for version in versions.iter().rev().take(READ_AHEAD) {
-            match self.extensions(version).await {
-                Ok(_) | Err(FactoryError::NoSuchTag { .. } | FactoryError::NoSuchVersion(_)) => {}
-                Err(error) => {
-                    complete = false;
-                    tracing::debug!(%version, %error, "catalog");
+            let (extensions, overlays) = (self.extensions(version).await, self.overlays(version).await);
+            for read in [extensions.map(drop), overlays.map(drop)] {
+                match read {
+                    Ok(()) | Err(FactoryError::NoSuchTag { .. } | FactoryError::NoSuchVersion(_)) => {}
+                    Err(error) => {
+                        complete = false;
+                        tracing::debug!(%version, %error, "catalog");
+                    }
                 }
             }
         }
@@ -163,25 +168,34 @@ impl Catalogs {
         Ok(found)
     }
 
+    /// The overlays of an offered version; none before 1.7.
+    pub async fn overlays(&self, version: &TalosVersion) -> Result<Arc<Vec<Overlay>>, FactoryError> {
+        if !version.has_overlays() {
+            return Ok(Arc::default());
+        }
+        if let Some(found) = self.overlays.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(version) {
+            return Ok(found.clone());
+        }
+        let repository = &self.sources.components().overlays;
+        let files = self.preparer.catalog(repository, version).await?;
+        let bad = |reason: String| FactoryError::BadSource { image: format!("{repository}:{version}"), reason };
+        let file = files.get("overlays.yaml").ok_or_else(|| bad("it has no file overlays.yaml".to_owned()))?;
+        let found = Arc::new(catalog::overlays(file, &self.registry).map_err(|error| bad(error.to_string()))?);
+        let mut overlays = self.overlays.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        overlays.insert(version.clone(), found.clone());
+        Ok(found)
+    }
+
     /// Names in a schematic that no offered version has; none while not all catalogs could be read.
     pub fn unknown_names(&self, schematic: &Schematic) -> Vec<String> {
         if !self.complete.load(std::sync::atomic::Ordering::Relaxed) {
             return Vec::new();
         }
         let extensions = self.extensions.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let exists = |name: &str| extensions.values().any(|list| list.iter().any(|entry| entry.name == name));
-        let asked = &schematic.customization.official_extensions;
-        asked
-            .iter()
-            .filter(|name| !exists(name) && !catalog::alias(name).is_some_and(|alias| exists(&alias)))
-            .map(|name| {
-                let name: &str = name;
-                let names = extensions.values().flat_map(|list| list.iter().map(|entry| entry.name.as_str()));
-                let hint =
-                    catalog::nearest(name, names).map(|near| format!("; the nearest is {near:?}")).unwrap_or_default();
-                format!("no listed version has an extension {name:?}{hint}")
-            })
-            .collect()
+        let extensions = extensions.values().flat_map(|list| list.iter().map(|entry| entry.name.as_str())).collect();
+        let overlays = self.overlays.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let overlays = overlays.values().flat_map(|list| list.iter().map(|entry| entry.name.as_str())).collect();
+        unknown(schematic, &extensions, &overlays)
     }
 
     /// The extensions that a schematic asks for, in its order, for a version.
@@ -204,6 +218,28 @@ impl Catalogs {
             })
             .collect()
     }
+}
+
+/// A warning for each name in a schematic that is not among those that there are.
+fn unknown(schematic: &Schematic, extensions: &BTreeSet<&str>, overlays: &BTreeSet<&str>) -> Vec<String> {
+    let warning = |kind: &str, name: &str, names: &BTreeSet<&str>| {
+        let near = catalog::nearest(name, names.iter().copied());
+        let hint = near.map(|near| format!("; the nearest is {near:?}")).unwrap_or_default();
+        format!("no listed version has an {kind} {name:?}{hint}")
+    };
+    let missing = |name: &str| {
+        !extensions.contains(name) && !catalog::alias(name).is_some_and(|alias| extensions.contains(&*alias))
+    };
+    let asked = schematic.customization.official_extensions.iter().map(|name| &**name);
+    let mut warnings: Vec<_> =
+        asked.filter(|name| missing(name)).map(|name| warning("extension", name, extensions)).collect();
+    if let Some(overlay) = &schematic.overlay {
+        let name: &str = &overlay.name;
+        if !name.is_empty() && !overlays.contains(name) {
+            warnings.push(warning("overlay", name, overlays));
+        }
+    }
+    warnings
 }
 
 /// A version in a path: semantic, without build metadata, with or without `v`.
@@ -229,16 +265,12 @@ impl Factory {
     ///
     /// # Errors
     /// As [`Factory::extensions`].
-    pub async fn overlays(&self, version: &str) -> Result<Vec<Overlay>, FactoryError> {
+    pub async fn overlays(&self, version: &str) -> Result<Arc<Vec<Overlay>>, FactoryError> {
         if !parse(version)?.has_overlays() {
-            return Ok(Vec::new());
+            return Ok(Arc::default());
         }
         let version = self.catalogs.offered(version)?;
-        let repository = &self.sources.components().overlays;
-        let files = no_catalog(self.preparer.catalog(repository, &version).await, &version)?;
-        let bad = |reason: String| FactoryError::BadSource { image: format!("{repository}:{version}"), reason };
-        let file = files.get("overlays.yaml").ok_or_else(|| bad("it has no file overlays.yaml".to_owned()))?;
-        catalog::overlays(file, &self.catalogs.registry).map_err(|error| bad(error.to_string()))
+        no_catalog(self.catalogs.overlays(&version).await, &version)
     }
 
     /// Links to the files of talosctl for a version; none before it was published as an image.
@@ -283,4 +315,32 @@ fn no_catalog<T>(found: Result<T, FactoryError>, version: &TalosVersion) -> Resu
         }
         other => other,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warnings(schematic: &str) -> Vec<String> {
+        let extensions = BTreeSet::from(["siderolabs/hello", "siderolabs/qemu-guest-agent"]);
+        let overlays = BTreeSet::from(["rpi_generic", "rock5b"]);
+        unknown(&Schematic::parse(schematic.as_bytes()).unwrap(), &extensions, &overlays)
+    }
+
+    #[test]
+    fn known_names_give_no_warning() {
+        assert!(warnings("customization: {systemExtensions: {officialExtensions: [siderolabs/hello]}}").is_empty());
+        assert!(warnings("overlay: {image: siderolabs/sbc-raspberrypi, name: rpi_generic}").is_empty());
+        assert!(warnings("overlay: {options: {a: 1}}").is_empty(), "no name, no warning");
+    }
+
+    #[test]
+    fn unknown_names_come_back_with_the_nearest() {
+        let both = "overlay: {image: siderolabs/sbc-raspberrypi, name: rpi_generics}\n\
+                    customization: {systemExtensions: {officialExtensions: [siderolabs/helo]}}";
+        let found = warnings(both);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].contains("extension \"siderolabs/helo\"") && found[0].contains("\"siderolabs/hello\""));
+        assert!(found[1].contains("overlay \"rpi_generics\"") && found[1].contains("\"rpi_generic\""));
+    }
 }

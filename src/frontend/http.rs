@@ -52,7 +52,7 @@ where
             json_response(&versions.iter().map(ToString::to_string).collect::<Vec<_>>())
         }
         Route::Extensions(version) => json_response(factory.extensions(&version).await?.as_ref()),
-        Route::Overlays(version) => json_response(&factory.overlays(&version).await?),
+        Route::Overlays(version) => json_response(&*factory.overlays(&version).await?),
         Route::Talosctl(version) => json_response(&factory.talosctl_urls(&version).await?),
         Route::TalosctlFile(version, name) => {
             let (digest, file) = factory.talosctl(&version, &name).await?;
