@@ -27,6 +27,7 @@ use crate::frontend::{Frontend, Peer};
 use crate::telemetry::Metrics;
 
 use stall::Guarded;
+use tls::Certificate;
 pub use tls::TlsError;
 
 /// Streams of one HTTP/2 connection at a time.
@@ -51,7 +52,7 @@ pub enum ServerError {
 /// A server that listens.
 pub struct Server {
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Certificate>,
     config: HttpConfig,
     metrics: Arc<Metrics>,
 }
@@ -62,7 +63,7 @@ impl Server {
     /// # Errors
     /// [`ServerError`] when the address is taken or the certificate cannot be used.
     pub async fn bind(config: &HttpConfig, metrics: Arc<Metrics>) -> Result<Self, ServerError> {
-        let tls = config.tls.as_ref().map(|(cert, key)| tls::acceptor(cert, key)).transpose()?;
+        let tls = config.tls.as_ref().map(|(cert, key)| Certificate::read(cert, key)).transpose()?;
         let listener = listen(config.listen).await?;
         Ok(Self { listener, tls, config: config.clone(), metrics })
     }
@@ -79,7 +80,13 @@ impl Server {
     pub async fn run(self, frontend: Arc<Frontend>, stop: impl Future<Output = ()>) {
         let graceful = GracefulShutdown::new();
         let places = Arc::new(Semaphore::new(self.config.max_connections));
-        tokio::pin!(stop);
+        let following = async {
+            match &self.tls {
+                Some(certificate) => certificate.follow().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(stop, following);
         loop {
             let place = tokio::select! {
                 place = places.clone().acquire_owned() => place,
@@ -88,6 +95,7 @@ impl Server {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
                 () = &mut stop => break,
+                () = &mut following => continue,
             };
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
@@ -100,7 +108,8 @@ impl Server {
             };
             let _ = stream.set_nodelay(true);
             let watcher = graceful.watcher();
-            let (frontend, config, tls) = (frontend.clone(), self.config.clone(), self.tls.clone());
+            let (frontend, config, tls) =
+                (frontend.clone(), self.config.clone(), self.tls.as_ref().map(Certificate::acceptor));
             let metrics = self.metrics.clone();
             tokio::spawn(async move {
                 metrics.connections.inc();
