@@ -203,3 +203,34 @@ pub fn read(folder: &Path) -> Result<Vec<Bytes>, StoreError> {
     }
     Ok(records)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flush_that_fails_is_told_and_a_new_journal_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::new(folder.path());
+        // A device that takes what is written to it and cannot be flushed.
+        let file = OpenOptions::new().read(true).write(true).open("/dev/null").unwrap();
+        let broken = Segment { path: folder.path().join("none"), file, failed: AtomicBool::new(false) };
+        *journal.lock() = State { current: Some(Arc::new(broken)), ahead: LIMIT, ..State::default() };
+        let lost = sealed::seal_record("lost", b"");
+        assert!(matches!(journal.append(&lost), Err(StoreError::Io { .. })));
+        let kept = sealed::seal_record("kept", b"text");
+        let _segment = journal.append(&kept).unwrap();
+        assert_eq!(read(folder.path()).unwrap(), [kept]);
+    }
+
+    #[test]
+    fn a_damaged_record_does_not_hide_those_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::new(folder.path());
+        let stored: Vec<_> = ["a", "b", "c"].iter().map(|key| sealed::seal_record(key, b"text")).collect();
+        let held: Vec<_> = stored.iter().map(|record| journal.append(record).unwrap()).collect();
+        let last_of_b = 2 * (stored[0].len() as u64 + 4) - 1;
+        held[0].file.write_all_at(b"!", last_of_b).unwrap();
+        assert_eq!(read(folder.path()).unwrap(), [stored[0].clone(), stored[2].clone()]);
+    }
+}
