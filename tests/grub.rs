@@ -173,8 +173,7 @@ fn places_on_an_iso_are_those_of_xorriso() {
         let start = block as usize * 2048;
         let placed = BootFile::of(&image).place(&VirtualFile::inline(image.clone()), block).read_all(&NoBlobs).unwrap();
         assert_same(&placed, &iso[start..start + image.len()], "boot file");
-        let code = VirtualFile::inline(hybrid_boot_code(&folder).unwrap().to_vec());
-        let code = place_hybrid_boot_code(&code, block).read_all(&NoBlobs).unwrap();
+        let code = place_hybrid_boot_code(&hybrid_boot_code(&folder).unwrap(), block);
         assert_same(&code, &iso[..BOOT_CODE_LEN], "hybrid boot code");
     }
 }
@@ -184,9 +183,7 @@ fn places_on_a_disk_start_one_another() {
     for path in folders(GrubPlatform::I386Pc) {
         let folder = load(GrubPlatform::I386Pc, &path);
         let boot = fs::read(path.join("boot.img")).unwrap();
-        let code = VirtualFile::inline(disk_boot_code(&folder).unwrap().to_vec());
-        let code = place_disk_boot_code(&code, 0x1_0000_0003).read_all(&NoBlobs).unwrap();
-        assert_eq!(code.len(), BOOT_CODE_LEN);
+        let code = place_disk_boot_code(&disk_boot_code(&folder).unwrap(), 0x1_0000_0003);
         let changed: Vec<usize> = (0..BOOT_CODE_LEN).filter(|at| code[*at] != boot[*at]).collect();
         assert!(changed.iter().all(|at| (0x5c..0x64).contains(at) || (0x66..0x68).contains(at)), "{changed:x?}");
         assert_eq!(code[0x5c..0x64], 0x1_0000_0003u64.to_le_bytes());

@@ -14,7 +14,7 @@ use super::outline::Outline;
 use super::uki::Uki;
 use crate::format::fat::{self, FatError, ISO_SLACK, Volume, iso_image_size};
 use crate::format::gpt::BOOT_CODE_LEN;
-use crate::format::grub::{BootFile, GrubError, GrubFolder, hybrid_boot_code};
+use crate::format::grub::{BootFile, place_hybrid_boot_code};
 use crate::format::iso9660::{BiosBoot, Content, GptGuids, Image, Iso9660Error, Layout, PartitionTable, Patch};
 use crate::format::tree::{FileTree, Node, TreeError};
 use crate::schematic::{Bootloader, EnrollKeys};
@@ -58,8 +58,8 @@ pub struct GrubBios {
     pub image: VirtualFile,
     /// What is known of it.
     pub facts: BootFile,
-    /// The folder with `boot_hybrid.img`.
-    pub folder: GrubFolder,
+    /// Code for the first sector, to be placed.
+    pub boot_code: [u8; BOOT_CODE_LEN],
 }
 
 /// systemd-boot and what it boots.
@@ -117,9 +117,6 @@ pub enum IsoError {
     /// The image itself cannot be laid out.
     #[error(transparent)]
     Iso9660(#[from] Iso9660Error),
-    /// GRUB's files are damaged.
-    #[error(transparent)]
-    Grub(#[from] GrubError),
     /// A path that a tree cannot hold.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -154,11 +151,9 @@ pub fn iso(parts: &IsoParts<'_>) -> Result<(VirtualFile, Outline), IsoError> {
     }
     let label = iso_label(parts.version)
         .unwrap_or_else(|| IsoLabel { volume_id: NO_LABEL.to_owned(), volume_set_id: String::new() });
-    // Checked once here, so that it cannot fail where the layout asks for it.
-    let boot_code = |sector: u32| -> [u8; BOOT_CODE_LEN] {
-        bios.and_then(|grub| hybrid_boot_code(&grub.folder, sector).ok()).unwrap_or([0; BOOT_CODE_LEN])
+    let boot_code = |block: u32| -> [u8; BOOT_CODE_LEN] {
+        bios.map_or([0; BOOT_CODE_LEN], |grub| place_hybrid_boot_code(&grub.boot_code, block))
     };
-    bios.map(|grub| hybrid_boot_code(&grub.folder, 0)).transpose()?;
     let patches = |sector: u32| -> Vec<Patch> {
         let patches = bios.into_iter().flat_map(|grub| grub.facts.patches(sector));
         patches.map(|(at, bytes)| (at, Bytes::from(bytes))).collect()

@@ -13,15 +13,15 @@ use crate::assemble::grub_cfg::{ISO_BIOS, ISO_EFI};
 use crate::assemble::iso::GrubBios;
 use crate::factory::FactoryError;
 use crate::factory::sources::PlatformImage;
-use crate::format::grub::{BootFile, GrubError, GrubFolder, GrubPlatform, efi_application, el_torito_image};
+use crate::format::grub::{
+    BootFile, GrubError, GrubFolder, GrubPlatform, efi_application, el_torito_image, hybrid_boot_code,
+};
 use crate::store::BlobStore;
 use crate::types::{Arch, Digest};
 use crate::virtual_file::{ReadBlob, VirtualFile};
 
 /// Where an imager keeps GRUB's platform folders.
 const FOLDER: &str = "usr/lib/grub/";
-/// The part of a platform folder that is needed after linking.
-const HYBRID: &str = "boot_hybrid.img";
 /// Changes with the modules that are linked.
 const REVISION: u32 = 1;
 
@@ -37,8 +37,8 @@ struct Bios {
     image: StoredFile,
     /// Length and sum of the boot file: [`BootFile`].
     facts: (u32, u32),
-    /// `boot_hybrid.img`, in base64.
-    hybrid: String,
+    /// Code for the first sector of a disk, in base64.
+    boot_code: String,
 }
 
 impl Prepared for Grub {
@@ -52,14 +52,10 @@ impl Grub {
     pub fn bios(&self) -> Result<Option<GrubBios>, FactoryError> {
         let Some(bios) = &self.bios else { return Ok(None) };
         let internal = |error: &dyn std::fmt::Display| FactoryError::Internal(format!("prepared GRUB: {error}"));
-        let hybrid = STANDARD.decode(&bios.hybrid).map_err(|error| internal(&error))?;
-        let folder = GrubFolder::new(GrubPlatform::I386Pc, [(HYBRID.to_owned(), Bytes::from(hybrid))]);
+        let boot_code = STANDARD.decode(&bios.boot_code).map_err(|error| internal(&error))?;
+        let boot_code = boot_code.try_into().map_err(|_| internal(&"its boot code has another length"))?;
         let (len, sum) = bios.facts;
-        Ok(Some(GrubBios {
-            image: bios.image.file(),
-            facts: BootFile { len, sum },
-            folder: folder.map_err(|error| internal(&error))?,
-        }))
+        Ok(Some(GrubBios { image: bios.image.file(), facts: BootFile { len, sum }, boot_code }))
     }
 
     /// That for UEFI.
@@ -109,14 +105,14 @@ fn link(store: &dyn BlobStore, image: &PlatformImage) -> Result<Grub, FactoryErr
     let mut grub = Grub { bios: None, efi: BTreeMap::new() };
     for platform in GrubPlatform::ALL {
         let Some(files) = folders.remove(platform.folder()) else { continue };
-        let hybrid = files.iter().find(|(name, _)| name == HYBRID).map(|(_, bytes)| STANDARD.encode(bytes));
         let folder = GrubFolder::new(platform, files).map_err(bad)?;
         let arch = match platform {
             GrubPlatform::I386Pc => {
                 let linked = el_torito_image(&folder, &ISO_BIOS).map_err(bad)?;
                 let BootFile { len, sum } = BootFile::of(&linked);
                 let image = blobs::put(store, &linked)?;
-                grub.bios = Some(Bios { image, facts: (len, sum), hybrid: hybrid.unwrap_or_default() });
+                let boot_code = STANDARD.encode(hybrid_boot_code(&folder).map_err(bad)?);
+                grub.bios = Some(Bios { image, facts: (len, sum), boot_code });
                 continue;
             }
             GrubPlatform::X86_64Efi => Arch::Amd64,

@@ -25,7 +25,7 @@ pub(super) const PARITY_LEN_AT: usize = 0x10;
 /// Where it says, as u16, at which of its bytes the protected part begins.
 pub(super) const PROTECTED_AT: usize = 0x14;
 /// Where a disk's first sector says, as u64, where the core image is.
-const CORE_SECTOR_AT: u64 = 0x5c;
+const CORE_SECTOR_AT: usize = 0x5c;
 /// The block list of diskboot: first sector u64, sectors u16, segment u16.
 pub(super) const LIST_SECTOR_AT: usize = 0x1f4;
 pub(super) const LIST_COUNT_AT: usize = 0x1fc;
@@ -109,8 +109,10 @@ pub fn disk_boot_code(folder: &GrubFolder) -> Result<BootCode, GrubError> {
 }
 
 /// The code of a disk whose core image lies from `sector` on, counted in the disk's own sectors.
-pub fn place_disk_boot_code(code: &VirtualFile, sector: u64) -> VirtualFile {
-    patch(code, CORE_SECTOR_AT, &sector.to_le_bytes())
+pub fn place_disk_boot_code(code: &BootCode, sector: u64) -> BootCode {
+    let mut placed = *code;
+    put(&mut placed, CORE_SECTOR_AT, sector.to_le_bytes());
+    placed
 }
 
 /// The code in a boot sector.

@@ -83,8 +83,10 @@ pub fn hybrid_boot_code(folder: &GrubFolder) -> Result<BootCode, GrubError> {
 }
 
 /// The code of an ISO image whose boot file starts at a block of 2048 bytes.
-pub fn place_hybrid_boot_code(code: &VirtualFile, block: u32) -> VirtualFile {
-    patch(code, HYBRID_SECTOR_AT as u64, &(u64::from(block) * SECTORS + SECTORS).to_le_bytes())
+pub fn place_hybrid_boot_code(code: &BootCode, block: u32) -> BootCode {
+    let mut placed = *code;
+    put(&mut placed, HYBRID_SECTOR_AT, (u64::from(block) * SECTORS + SECTORS).to_le_bytes());
+    placed
 }
 
 // The sector's field ends with the code.
