@@ -1,6 +1,7 @@
 //! Meets a running image-factory as the world does: makes a miniature Talos release, publishes and
 //! signs it, drives real clients, boots what is served. Shares no code with the factory.
 
+pub mod bench;
 pub mod cache;
 pub mod demo;
 pub mod factory;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use conformance::registry::Registry;
 use conformance::release::{self, Size};
-use conformance::{demo, kill, packages, tools};
+use conformance::{bench, demo, kill, packages, tools};
 
 /// Meets a running image-factory as the world does.
 #[derive(Parser)]
@@ -42,6 +42,11 @@ enum What {
         /// How often.
         #[arg(default_value_t = 200)]
         rounds: u64,
+    },
+    /// Measures against peers on the full release, and prints the table.
+    Bench {
+        /// Rows by name; all when none is named.
+        rows: Vec<String>,
     },
     /// Serves the miniature release from a real registry until stopped.
     Registry {
@@ -86,6 +91,7 @@ fn main() -> Result<()> {
         }
         What::Demo => demo::run()?,
         What::Kill { rounds } => kill::run(rounds)?,
+        What::Bench { rows } => bench::run(&rows)?,
         What::Registry { full, port } => {
             let release = release::ensure(size(full))?;
             let registry = match port {
