@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::world::{EXTENSIONS, VERSION, World};
 use crate::oci::{blob_path, unpack};
 use crate::release::Release;
-use crate::run;
+use crate::{packages, run};
 
 const ARCHES: [&str; 2] = ["amd64", "arm64"];
 
@@ -22,6 +22,7 @@ pub struct Operator {
     script: PathBuf,
     inputs: PathBuf,
     folder: PathBuf,
+    ukify: String,
     runs: usize,
 }
 
@@ -57,7 +58,10 @@ impl Operator {
         run::output(command.arg(format!("oci:{}:base", inputs.join("base").display())))?;
         let script = folder.join("operator.sh");
         fs::write(&script, include_str!("operator.sh"))?;
-        Ok(Self { script, inputs, folder: folder.to_owned(), runs: 0 })
+        let ukify = packages::unpacked()?.ukify()?;
+        let words = std::iter::once(ukify.get_program()).chain(ukify.get_args());
+        let ukify = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        Ok(Self { script, inputs, folder: folder.to_owned(), ukify, runs: 0 })
     }
 
     /// Makes an image of these architectures and pushes it: how long it took.
@@ -78,6 +82,7 @@ impl Operator {
         }
         let mut command = Command::new("bash");
         command.arg(&self.script).arg(kind).arg(&self.inputs).arg(work(self.runs)).arg(arches).arg(destination);
+        command.env("UKIFY", &self.ukify);
         self.runs += 1;
         run::output(&mut Command::new("sync"))?;
         let start = Instant::now();

@@ -3,7 +3,7 @@
 #   operator.sh installer INPUTS WORK ARCHES DESTINATION   makes an image of these architectures, pushes it
 #   operator.sh iso       INPUTS WORK ARCH   DESTINATION   makes an ISO image
 # INPUTS holds, by architecture, the files of the imager and the layers of the extensions; and the base installer as an
-# OCI layout. UKIFY is the command of ukify, or empty for objcopy. The architectures are made at the same time.
+# OCI layout. UKIFY is the command of ukify. The architectures are made at the same time.
 set -euo pipefail
 kind=$1 in=$2 work=$3 arches=$4 destination=$5
 modules=usr/lib/modules
@@ -58,26 +58,15 @@ make_initramfs() { # ARCH WORK
         zstd -q -T0 -3 | cat "$in/$arch/initramfs.xz" - >"$work/initramfs"
 }
 
-# The unified kernel image, by ukify or by objcopy: sections behind those of the stub.
+# The unified kernel image: sections behind those of the stub.
 make_uki() { # ARCH WORK
-    local arch=$1 work=$2 in=$in/$1 section file at objcopy=()
+    local arch=$1 work=$2 in=$in/$1
     printf 'NAME="Talos"\nID=talos\n' >"$work/osrel"
     printf 'talos.platform=metal console=tty0 console=ttyS0' >"$work/cmdline"
-    if [ -n "${UKIFY:-}" ]; then
-        $UKIFY build --stub "$in/systemd-stub.efi" --linux "$in/vmlinuz" --initrd "$work/initramfs" \
-            --efi-arch "$([ "$arch" = arm64 ] && echo aa64 || echo x64)" \
-            --cmdline "@$work/cmdline" --os-release "@$work/osrel" --output "$work/vmlinuz.efi" >/dev/null
-        return
-    fi
-    # Behind the last section of the stub, each at a multiple of 4096.
-    at=$(objdump -h "$in/systemd-stub.efi" | awk '$2 ~ /^\./ { print "0x" $4, "0x" $3 }' |
-        while read -r start size; do echo $(((start + size + 4095) / 4096 * 4096)); done | sort -n | tail -1)
-    for section in osrel:$work/osrel cmdline:$work/cmdline linux:$in/vmlinuz initrd:$work/initramfs; do
-        file=${section#*:} section=.${section%%:*}
-        objcopy+=(--add-section "$section=$file" --change-section-vma "$section=$at")
-        at=$(((at + $(stat -Lc %s "$file") + 4095) / 4096 * 4096))
-    done
-    objcopy "${objcopy[@]}" "$in/systemd-stub.efi" "$work/vmlinuz.efi"
+    $UKIFY build --stub "$in/systemd-stub.efi" --linux "$in/vmlinuz" --initrd "$work/initramfs" \
+        --efi-arch "$([ "$arch" = arm64 ] && echo aa64 || echo x64)" --uname "$(ls "$work/merged/$modules")" \
+        --cmdline "@$work/cmdline" --os-release "@$work/osrel" --output "$work/vmlinuz.efi" >"$work/ukify.log" 2>&1 ||
+        { cat "$work/ukify.log" >&2; exit 1; }
 }
 
 # The layer that the installer has on top of its base.
@@ -156,7 +145,7 @@ make_iso() {
     cp -al "$work/esp/EFI" "$work/esp/loader" "$work/iso/"
     printf 'set timeout=3\nmenuentry "Talos ISO" {\n  linux /boot/vmlinuz %s\n  initrd /boot/initramfs.xz\n}\n' \
         "$(cat "$work/cmdline")" >"$work/iso/boot/grub/grub.cfg"
-    grub-mkrescue -o "$destination" "$work/iso" -- -volid TALOS_OPERATOR \
+    grub-mkrescue -d /usr/lib/grub/i386-pc --fonts= --locales= -o "$destination" "$work/iso" -- -volid TALOS_OPERATOR \
         -append_partition 2 0xef "$work/efi.img" \
         -boot_image any next -boot_image any efi_path=--interval:appended_partition_2:all:: \
         -boot_image any platform_id=0xef -boot_image any emul_type=no_emulation 2>"$work/grub-mkrescue.log" ||
