@@ -107,10 +107,7 @@ pub fn same(world: &World, ours: &str, theirs: &str) -> Result<()> {
             let to = world.at(&format!("compared/{name}-{arch}"));
             crate::demo::pull(image, arch, &to)?;
             let uki = to.join("root/usr/install").join(arch).join("vmlinuz.efi");
-            let initrd = to.join("initrd");
-            let mut command = Command::new("objcopy");
-            command.args(["-O", "binary", "--only-section=.initrd"]);
-            run::output(command.arg(&uki).arg(&initrd))?;
+            let initrd = section(&fs::read(&uki)?, ".initrd").with_context(|| format!("{name}, {arch}: {uki:?}"))?;
             found.push(contents(&initrd, &to).with_context(|| format!("{name}, {arch}"))?);
         }
         ensure!(found.first() == found.last(), "{arch}: ours holds other files than the operator's: {found:?}");
@@ -119,8 +116,26 @@ pub fn same(world: &World, ours: &str, theirs: &str) -> Result<()> {
     Ok(())
 }
 
-fn contents(initrd: &Path, scratch: &Path) -> Result<Contents> {
-    let members = members(&fs::read(initrd)?)?;
+/// The bytes of a section of a PE image (Microsoft's "PE Format": the COFF header, then the table of sections).
+fn section(image: &[u8], name: &str) -> Result<Vec<u8>> {
+    let short = |at: usize| image.get(at..at + 2)?.try_into().ok().map(u16::from_le_bytes).map(usize::from);
+    let long = |at: usize| image.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes).map(|value| value as usize);
+    let find = || {
+        let coff = long(0x3c)? + 4;
+        let table = coff + 20 + short(coff + 16)?;
+        let mut heads = (0..short(coff + 2)?).map(|n| table + 40 * n);
+        let head = heads.find(|head| {
+            let found = image.get(*head..head + 8).unwrap_or_default();
+            found.iter().copied().filter(|byte| *byte != 0).eq(name.bytes())
+        })?;
+        let (size, start) = (long(head + 8)?, long(head + 20)?);
+        image.get(start..start + size)
+    };
+    Ok(find().with_context(|| format!("it has no section {name}"))?.to_vec())
+}
+
+fn contents(initrd: &[u8], scratch: &Path) -> Result<Contents> {
+    let members = members(initrd)?;
     let mut images = BTreeMap::new();
     let mut modules_dep = String::new();
     for (name, bytes) in members.iter().filter(|(name, _)| name.ends_with(".sqsh") && *name != "rootfs.sqsh") {
