@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::operator::{self, Operator};
 use super::report::{Line, in_seconds, median, seconds};
-use super::world::{Image, VERSION, World};
+use super::world::{Image, Own, VERSION, World};
 use crate::registry::Registry;
 use crate::run;
 
@@ -27,11 +27,12 @@ pub fn made(world: &mut World) -> Result<Vec<Line>> {
     let storage = tempfile::tempdir()?;
     let registry = Registry::writable(storage.path())?;
     let mut operator = Operator::prepare(&world.release, &world.at("operator"))?;
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let (mut ours, mut same_line, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     let mut last = String::new();
     for round in 0..ROUNDS {
         for _ in 0..ASKED {
-            let image = world.ask_anew()?;
+            same_line.push(world.ask_anew(Own::Meta)?.time);
+            let image = world.ask_anew(Own::Argument)?;
             ours.push(image.time);
             last = image.id;
         }
@@ -41,14 +42,16 @@ pub fn made(world: &mut World) -> Result<Vec<Line>> {
     let ours_image = format!("{}/installer/{last}:{VERSION}", world.factory()?.address());
     operator::same(world, &ours_image, &format!("{}/operator:0", registry.address()))?;
     let single = operator.installer("amd64", &format!("docker://{}/operator:single", registry.address()))?;
-    let (ours, theirs) = (median(&in_seconds(&ours)), median(&in_seconds(&theirs)));
-    let line =
-        Line::faster("never-asked installer, 3 extensions, both architectures, manifest answered", ours, theirs, 100.0);
-    let note = "the same script for amd64 alone (ours always makes both)";
-    Ok(vec![
-        line.against("operator's script"),
-        Line { ours: String::new(), peer: seconds(single.as_secs_f64()), ..Line::figure(note, "") },
-    ])
+    let [ours, same_line, theirs] = [ours, same_line, theirs].map(|samples| median(&in_seconds(&samples)));
+    let line = |what: &str, ours| {
+        let what = format!("never-asked installer, 3 extensions, both architectures, manifest answered, {what}");
+        Line::faster(what, ours, theirs, 100.0).against("operator's script")
+    };
+    let single = Line {
+        peer: seconds(single.as_secs_f64()),
+        ..Line::figure("the same script for amd64 alone (ours always makes both)", "")
+    };
+    Ok(vec![line("a command line of its own", ours), line("the usual command line", same_line), single])
 }
 
 /// The whole pull of a never-asked installer, against pulling the finished image from distribution's registry.
@@ -66,7 +69,6 @@ pub fn pulled(world: &mut World) -> Result<Vec<Line>> {
             let second = pull(&target, &world.at("pulled-theirs"), all)?;
             let bytes = |side: &str| fs::read(world.at(side).join("manifest.json"));
             ensure!(bytes("pulled-ours")? == bytes("pulled-theirs")?, "the two pulls have different manifests");
-            // Ours may not gain from being the first to write to a disk that rests: the order changes in the next round.
             ours[n].push(first);
             theirs[n].push(second);
         }

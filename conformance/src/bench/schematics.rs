@@ -11,7 +11,7 @@ use anyhow::{Result, bail, ensure};
 use super::http::Connection;
 use super::memory::parallel;
 use super::report::{Line, bytes, quantile, seconds};
-use super::world::{World, bytes_below};
+use super::world::{Own, World, bytes_below};
 
 /// Connections at once.
 const AT_ONCE: usize = 16;
@@ -32,7 +32,7 @@ pub fn post(world: &mut World) -> Result<Vec<Line>> {
     for _ in 0..ROUNDS {
         alone.extend(flushes(&folder, POSTS / 8, 1)?);
         together.extend(flushes(&folder, POSTS, AT_ONCE)?);
-        let bodies: Vec<String> = (0..POSTS).map(|_| world.schematic()).collect();
+        let bodies: Vec<String> = (0..POSTS).map(|_| world.schematic(Own::Argument)).collect();
         posts.extend(round(world.factory()?.address(), &bodies)?);
     }
     let show =

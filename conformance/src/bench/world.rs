@@ -36,6 +36,15 @@ pub struct Image {
     pub time: Duration,
 }
 
+/// What makes a schematic new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// A kernel argument: the command line in the UKI is its own.
+    Argument,
+    /// A META value, which does not reach an installer: only the schematic's ID is its own.
+    Meta,
+}
+
 /// What the rows share.
 pub struct World {
     /// The full release.
@@ -102,20 +111,25 @@ impl World {
         Connection::open(self.factory()?.address())
     }
 
-    /// A schematic that nobody has posted: one kernel argument of its own, and the extensions.
-    pub fn schematic(&mut self) -> String {
+    /// A schematic that nobody has posted: the extensions, and something of its own.
+    pub fn schematic(&mut self, own: Own) -> String {
         self.serial += 1;
+        let serial = self.serial;
+        let own = match own {
+            Own::Argument => format!("extraKernelArgs:\n        - console=ttyS0\n        - bench={serial}"),
+            Own::Meta => format!("meta:\n        - key: 0x0a\n          value: bench {serial}"),
+        };
         let names: String = EXTENSIONS.iter().map(|name| format!("            - siderolabs/{name}\n")).collect();
-        format!(
-            "customization:\n    extraKernelArgs:\n        - console=ttyS0\n        - bench={}\n    systemExtensions:\n        \
-             officialExtensions:\n{names}",
-            self.serial
-        )
+        format!("customization:\n    {own}\n    systemExtensions:\n        officialExtensions:\n{names}")
     }
 
     /// Posts a schematic that nobody has posted, and gives its ID.
     pub fn post(&mut self) -> Result<String> {
-        let yaml = self.schematic();
+        self.post_with(Own::Argument)
+    }
+
+    fn post_with(&mut self, own: Own) -> Result<String> {
+        let yaml = self.schematic(own);
         let mut connection = self.connect()?;
         let head = connection.request("POST", "/schematics", yaml.as_bytes())?;
         let mut answer = Vec::new();
@@ -132,8 +146,8 @@ impl World {
     }
 
     /// As [`World::ask`], where the index over this combination's modules is not there either.
-    pub fn ask_anew(&mut self) -> Result<Image> {
-        let id = self.post()?;
+    pub fn ask_anew(&mut self, own: Own) -> Result<Image> {
+        let id = self.post_with(own)?;
         forget_index(&self.store())?;
         image(&mut self.connect()?, &id)
     }
