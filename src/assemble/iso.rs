@@ -176,7 +176,7 @@ pub fn iso(parts: &IsoParts<'_>) -> Result<(VirtualFile, Outline), IsoError> {
         },
     };
     let laid = image.explained()?;
-    let outline = outline(&laid, &volume.offsets, uki, parts.version);
+    let outline = outline(&laid, &volume, uki, parts.version);
     Ok((laid.image, outline))
 }
 
@@ -252,17 +252,17 @@ fn efi_path(arch: Arch) -> String {
     format!("EFI/BOOT/{name}")
 }
 
-/// What the parts of the image are; `offsets` tell where the files of the FAT image start in it.
-fn outline(laid: &Layout, offsets: &BTreeMap<String, u64>, uki: Option<&Uki>, version: &TalosVersion) -> Outline {
+/// What the parts of the image are.
+fn outline(laid: &Layout, volume: &Volume, uki: Option<&Uki>, version: &TalosVersion) -> Outline {
     let mut outline = Outline::default();
     let start = laid.uefi.unwrap_or_default();
-    if laid.uefi.is_some() {
-        outline.add(start..laid.image.len(), "FAT image, zeros, second partition table");
-    }
+    let end = start + volume.image.len();
+    outline.add(start..end, "FAT image: tables, directories, free clusters");
+    outline.add(end..laid.image.len(), "room for reading ahead, second partition table");
     for (range, name) in &laid.parts {
         outline.add(range.clone(), name.clone());
     }
-    if let (Some(uki), Some(at)) = (uki, offsets.get(&uki_path(version))) {
+    if let (Some(uki), Some(at)) = (uki, volume.offsets.get(&uki_path(version))) {
         outline.nest(start + at, "UKI", uki.outline());
     }
     outline

@@ -131,10 +131,11 @@ impl Installers {
         )?;
         let halves = [amd64, arm64];
         let made = self.announce(&image, version, schematic, recipe, &halves);
-        for half in &halves {
+        let announce = |half: &Half| {
             let (store, digest, file) = (parts.store.clone(), half.layer, half.file.clone());
-            blocking(move || store.announce(&digest, &file)).await?;
-        }
+            blocking(move || store.announce(&digest, &file))
+        };
+        futures::future::try_join_all(halves.iter().map(announce)).await?;
         parts.announcements.add(&schematic.id, made.clone()).await?;
         parts.metrics.count_made("installer");
         Ok(Arc::new(made))

@@ -10,8 +10,9 @@ use tokio::task::JoinHandle;
 
 use crate::virtual_file::{Pieces, ReadBlob, ReadError, VirtualFile};
 
-/// Bytes handed to a connection at a time. Memory a connection holds beyond mapped files is bounded by this.
-const PIECE: u64 = 256 * 1024;
+/// Bytes handed to a connection at a time: ranges of mapped files, for the most part. What takes memory comes in smaller
+/// pieces.
+const PIECE: u64 = 1 << 20;
 
 type FilePieces = Pieces<Arc<dyn ReadBlob>>;
 

@@ -76,6 +76,9 @@ const SMALL: u64 = 4096;
 /// The zeros that long runs of zeros are read from: never written, so they cost no memory either.
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
+/// Bytes that are made up at most for one piece: they take memory, unlike those of blobs that are mapped.
+const GENERATED: u64 = 128 << 10;
+
 /// The bytes of a range as a sequence of pieces of bounded size, read one at a time.
 ///
 /// As an iterator it may block. An asynchronous reader first asks [`Pieces::next_ready`] and hands [`Iterator::next`] to
@@ -118,14 +121,15 @@ impl<B: ReadBlob> Pieces<B> {
 
     /// The extent at hand and the small ones behind it, up to the next blob or long extent.
     fn gather(&self) -> Bytes {
+        let max = self.max.min(GENERATED);
         let mut out = BytesMut::new();
         while let Some((extent, from)) = self.rest.at(self.at + out.len() as u64) {
             let (done, len) = (out.len(), extent.len() - from);
             let long = done > 0 && len >= SMALL;
-            if long || done as u64 == self.max || matches!(extent, Extent::Blob { .. }) {
+            if long || done as u64 == max || matches!(extent, Extent::Blob { .. }) {
                 break;
             }
-            out.resize(done + len.min(self.max - done as u64) as usize, 0);
+            out.resize(done + len.min(max - done as u64) as usize, 0);
             fill(extent, from, &mut out[done..]);
         }
         out.freeze()
@@ -187,7 +191,9 @@ fn fill(extent: &Extent, from: u64, out: &mut [u8]) {
 impl VirtualFile {
     /// The bytes of `range` in pieces of at most `max` bytes; `max` must not be 0.
     pub fn pieces<B: ReadBlob>(&self, range: Range<u64>, blobs: B, max: u64) -> Pieces<B> {
-        Pieces { blobs, rest: self.slice(range), at: 0, max: max.max(1) }
+        let whole = range.start == 0 && range.end >= self.len();
+        let rest = if whole { self.clone() } else { self.slice(range) };
+        Pieces { blobs, rest, at: 0, max: max.max(1) }
     }
 
     /// All bytes, in memory: for files that are known to be small. Blocks.

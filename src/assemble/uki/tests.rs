@@ -343,10 +343,11 @@ fn golden_layouts_of_systemd_257() {
 #[test]
 fn sections_can_be_aligned_in_the_file() {
     let version = TalosVersion::parse("1.13.2").unwrap();
-    let stub = golden_stub(&mut Blobs::default());
+    let mut blobs = Blobs::default();
+    let stub = golden_stub(&mut blobs);
     let plain = uki(&parts(&version, &stub)).unwrap();
     let aligned = uki(&UkiParts { alignment: 2048, ..parts(&version, &stub) }).unwrap();
-    let head = |file: &VirtualFile| file.slice(0..HEAD_LEN).read_all(&Blobs::default()).unwrap();
+    let head = |file: &VirtualFile| file.slice(0..HEAD_LEN).read_all(&blobs).unwrap();
     let (plain, found) = (head(&plain.file), head(&aligned.file));
     let plain = Stub::parse(&plain, VirtualFile::zeros(1 << 30)).unwrap();
     let found = Stub::parse(&found, aligned.file.clone()).unwrap();

@@ -128,6 +128,7 @@ mod tests {
         drop(place);
         drop(stays.await.unwrap());
         drop(lanes.enter(client(5)).unwrap());
-        assert_eq!((lanes.lock().free, lanes.lock().waiting), (1, 0));
+        let state = lanes.lock();
+        assert_eq!((state.free, state.waiting), (1, 0));
     }
 }

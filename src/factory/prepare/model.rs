@@ -1,6 +1,8 @@
 //! The assets of a model: a schematic on a version for one architecture and platform.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
 
 use super::{Files, Preparer, StoredFile};
 use crate::assemble::cmdline::{self, CmdlineAsset, CmdlineRequest};
@@ -13,6 +15,7 @@ use crate::format::bzimage;
 use crate::format::pe::{HEAD_LEN, Stub};
 use crate::format::tar;
 use crate::schematic::{Schematic, SchematicId};
+use crate::store::BlobStore;
 use crate::types::{Arch, Digest, Platform, TalosVersion};
 use crate::virtual_file::VirtualFile;
 
@@ -124,8 +127,7 @@ impl Preparer {
         let (head, kernel, splash) = blocking(move || {
             let head = stub.file().slice(0..HEAD_LEN).read_all(store.as_ref())?;
             let kernel = linux.file().slice(0..bzimage::HEAD_LEN).read_all(store.as_ref())?;
-            let splash = super::blobs::put(store.as_ref(), &splash::bmp())?;
-            Ok::<_, FactoryError>((head, kernel, splash))
+            Ok::<_, FactoryError>((head, kernel, splash(store.as_ref())?))
         })
         .await?;
         let stub = Stub::parse(&head, stub.file()).map_err(|error| bad("systemd-stub.efi", error.to_string()))?;
@@ -210,6 +212,20 @@ pub fn command_line(
         meta: &meta,
     })
     .map_err(|error| FactoryError::Invalid(error.to_string()))
+}
+
+/// The picture that is shown while a UKI boots, as a blob.
+fn splash(store: &dyn BlobStore) -> Result<StoredFile, FactoryError> {
+    static DRAWN: LazyLock<(Bytes, Digest)> = LazyLock::new(|| {
+        let bmp = splash::bmp();
+        let digest = Digest::of(&bmp);
+        (bmp, digest)
+    });
+    let (bmp, digest) = &*DRAWN;
+    match store.open(digest)? {
+        Some(_) => Ok(StoredFile { digest: *digest, size: bmp.len() as u64 }),
+        None => super::blobs::put(store, bmp),
+    }
 }
 
 /// An error that our own inputs rule out.
