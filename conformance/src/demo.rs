@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
 
 use crate::factory::{Factory, Settings};
+use crate::qemu::{Firmware, Machine, Medium};
 use crate::registry::Registry;
 use crate::release::{self, Size};
 use crate::{oci, qemu, run};
@@ -55,7 +55,8 @@ pub fn run() -> Result<()> {
 
     step("booting the pulled UKI in QEMU under UEFI");
     let uki = at("pulled/root/usr/install/amd64/vmlinuz.efi");
-    let console = qemu::boot_uki(&uki, "amd64", Duration::from_secs(600))?;
+    let machine = Machine { arch: "amd64", firmware: Firmware::Uefi, medium: Medium::Uki(&uki) };
+    let console = qemu::boot(&machine, Duration::from_secs(600))?;
     print_console(&console)?;
 
     step("the server goes on; Ctrl-C ends everything");
@@ -91,30 +92,11 @@ pub fn pull(image: &str, arch: &str, to: &Path) -> Result<()> {
     oci::unpack::image(&layout, digest, arch, &to.join("root"))
 }
 
-/// An entry of `extensions.yaml`.
-#[derive(Deserialize)]
-struct Layer {
-    image: String,
-    metadata: Metadata,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    name: String,
-    version: String,
-}
-
-#[derive(Deserialize)]
-struct Layers {
-    layers: Vec<Layer>,
-}
-
 fn print_console(console: &qemu::Console) -> Result<()> {
     println!("kernel: {}\ncommand line: {}", console.kernel, console.cmdline);
     ensure!(console.failures.is_empty(), "the booted system says: {}", console.failures.join("; "));
-    let list: Layers = serde_yaml::from_str(&console.extensions_yaml).context("cannot read extensions.yaml")?;
     println!("extensions that the booted system sees:");
-    for layer in list.layers {
+    for layer in console.listed()? {
         let files = console.extensions.iter().find(|(image, _)| *image == layer.image);
         let (_, files) = files.with_context(|| format!("{} was not mounted", layer.image))?;
         println!(

@@ -57,7 +57,7 @@ impl Settings {
             .with("IF_STORE_PATH", store.display())
     }
 
-    /// Adds or replaces a variable.
+    /// Adds or replaces a variable. `{port}` in a value stands for the port that the factory listens on.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.variables.insert(name.to_owned(), value.to_string());
@@ -84,7 +84,8 @@ impl Factory {
     /// As [`Factory::start`], but waits only for `/healthz`: its upstream may be down.
     pub fn start_unready(settings: &Settings, log: &Path) -> Result<Self> {
         let program = program()?;
-        let (address, metrics) = (format!("127.0.0.1:{}", free_port()?), format!("127.0.0.1:{}", free_port()?));
+        let port = free_port()?;
+        let (address, metrics) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", free_port()?));
         let output = fs::File::create(log).with_context(|| format!("cannot make {}", log.display()))?;
         let mut command = Command::new(&program);
         command.arg("serve").stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
@@ -92,7 +93,7 @@ impl Factory {
             .env("IF_HTTP_HTTPLISTENADDR", &address)
             .env("IF_HTTP_EXTERNALURL", format!("http://{address}/"))
             .env("IF_METRICS_ADDR", &metrics)
-            .envs(&settings.variables);
+            .envs(settings.variables.iter().map(|(name, value)| (name, value.replace("{port}", &port.to_string()))));
         let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let mut factory = Self { child, address, metrics, log: log.to_owned() };
         let deadline = Instant::now() + Duration::from_secs(30);

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
+use conformance::qemu::{Firmware, Machine, Medium};
 use conformance::registry::Registry;
 use conformance::release::{self, Size};
 use conformance::{demo, oci, oci_suite, packages, qemu, run, tools};
@@ -119,7 +120,8 @@ fn boots(arch: &str, limit: Duration) -> Result<()> {
     let cmdline = "talos.platform=metal module.sig_enforce=1 answer=42";
     let initramfs = assets.join("initramfs.xz");
     qemu::ukify(&packages, &assets, &[&initramfs, &at("appended")], cmdline, &at("uki.efi"))?;
-    let console = qemu::boot_uki(&at("uki.efi"), arch, limit)?;
+    let machine = Machine { arch, firmware: Firmware::Uefi, medium: Medium::Uki(&at("uki.efi")) };
+    let console = qemu::boot(&machine, limit)?;
     assert_eq!(console.failures, Vec::<String>::new(), "{}", console.text);
     assert_eq!(console.cmdline, cmdline);
     assert_eq!(&console.kernel, kernel);

@@ -1,5 +1,6 @@
 //! The running factory, as real clients meet it.
 
+mod booted;
 mod boots;
 mod clients;
 mod daemons;

@@ -1,8 +1,9 @@
 //! A factory over the miniature release's registry.
 
+use std::fs::File;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use conformance::factory::{Factory, Settings};
 use conformance::registry::Registry;
 use conformance::release::{self, Release, Size};
@@ -35,11 +36,16 @@ pub struct World {
 impl World {
     /// A fresh factory over the whole release.
     pub fn start() -> Result<Self> {
+        Self::start_with(|settings| settings)
+    }
+
+    /// As [`World::start`], its settings changed.
+    pub fn start_with(change: impl FnOnce(Settings) -> Settings) -> Result<Self> {
         let release = release::ensure(Size::Mini)?;
         let registry = Registry::read_only(&release)?;
         let folder = tempfile::tempdir()?;
         let settings = Settings::on(&registry, &release, &folder.path().join("store"));
-        let factory = Factory::start(&settings, &folder.path().join("factory.log"))?;
+        let factory = Factory::start(&change(settings), &folder.path().join("factory.log"))?;
         Ok(Self { release, registry, factory, folder })
     }
 
@@ -51,6 +57,15 @@ impl World {
     /// GET of a path.
     pub fn get(&self, path: &str) -> Result<Response> {
         get(&self.factory, path)
+    }
+
+    /// Downloads a path into a file of the world's folder.
+    pub fn download(&self, path: &str, name: &str) -> Result<PathBuf> {
+        let to = self.at(name);
+        let mut answer = self.get(path)?.error_for_status()?;
+        let length = answer.content_length().context("no length")?;
+        ensure!(std::io::copy(&mut answer, &mut File::create(&to)?)? == length, "{path} broke off");
+        Ok(to)
     }
 
     /// Digests of index, then of amd64's and arm64's manifest.
@@ -76,7 +91,7 @@ pub fn digests(factory: &Factory, image: &str, tag: &str) -> Result<[String; 3]>
     let body: Value = serde_json::from_slice(&answer.bytes()?)?;
     let child = |n: usize, arch: &str| -> Result<String> {
         let entry = &body["manifests"][n];
-        anyhow::ensure!(entry["platform"]["architecture"] == arch, "{body}");
+        ensure!(entry["platform"]["architecture"] == arch, "{body}");
         Ok(entry["digest"].as_str().context("no digest")?.to_owned())
     };
     Ok([index, child(0, "amd64")?, child(1, "arm64")?])

@@ -1,0 +1,102 @@
+//! What the init of the miniature release says on the serial console.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+/// What the booted system said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Console {
+    /// Release of the kernel.
+    pub kernel: String,
+    /// The kernel command line, as the kernel saw it.
+    pub cmdline: String,
+    /// The text of `extensions.yaml`.
+    pub extensions_yaml: String,
+    /// Mounted extension images in order, each with its files (paths from `/`).
+    pub extensions: Vec<(String, Vec<String>)>,
+    /// Firmware files beside the extensions.
+    pub firmware: Vec<String>,
+    /// Modules of extensions that loaded through their index.
+    pub modules: Vec<String>,
+    /// What went wrong inside.
+    pub failures: Vec<String>,
+    /// All of the console's text.
+    pub text: String,
+}
+
+/// An entry of `extensions.yaml`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Listed {
+    /// The image, a file beside the list.
+    pub image: String,
+    /// What the manifest of the extension says.
+    pub metadata: Metadata,
+}
+
+/// What is read of an extension's manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Metadata {
+    /// Name of the extension.
+    pub name: String,
+    /// Version of the extension.
+    pub version: String,
+}
+
+impl Console {
+    /// Reads the init's lines; an error when the end mark is missing.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut console = Self { text: text.to_owned(), ..Self::default() };
+        let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut images = Vec::new();
+        let mut started = false;
+        let mut done = false;
+        for line in text.lines().map(|line| line.trim_end_matches('\r')) {
+            let Some((word, rest)) = line.split_once(':') else { continue };
+            let value = rest.strip_prefix(' ').unwrap_or(rest);
+            match (word, value) {
+                ("TALOS-MINI", "start") => started = true,
+                ("TALOS-MINI", "done") => done = true,
+                _ if !started => {}
+                ("kernel", _) => console.kernel = value.to_owned(),
+                ("cmdline", _) => console.cmdline = value.to_owned(),
+                ("yaml", _) => {
+                    console.extensions_yaml.push_str(value);
+                    console.extensions_yaml.push('\n');
+                }
+                ("extension", _) => images.push(value.to_owned()),
+                ("file", _) => {
+                    let (image, path) = value.split_once(' ').with_context(|| format!("odd line: {line}"))?;
+                    files.entry(image.to_owned()).or_default().push(path.to_owned());
+                }
+                ("firmware", _) => console.firmware.push(value.to_owned()),
+                ("modprobe", _) if !value.contains(' ') => console.modules.push(value.to_owned()),
+                ("failed", _) => console.failures.push(value.to_owned()),
+                _ => {}
+            }
+        }
+        if !done {
+            let tail: Vec<&str> = text.lines().rev().take(30).collect();
+            let tail: Vec<&str> = tail.into_iter().rev().collect();
+            bail!("the console ends without the end mark:\n{}", tail.join("\n"));
+        }
+        console.extensions =
+            images.into_iter().map(|image| (image.clone(), files.remove(&image).unwrap_or_default())).collect();
+        Ok(console)
+    }
+    /// The extensions that the booted system knows of, in order.
+    pub fn listed(&self) -> Result<Vec<Listed>> {
+        #[derive(Deserialize)]
+        struct List {
+            layers: Vec<Listed>,
+        }
+        let list: List = serde_yaml::from_str(&self.extensions_yaml).context("cannot read extensions.yaml")?;
+        Ok(list.layers)
+    }
+
+    /// Whether UEFI firmware gave the kernel its tables.
+    pub fn by_uefi(&self) -> bool {
+        self.text.contains("efi: EFI v")
+    }
+}
