@@ -100,3 +100,41 @@ impl Console {
         self.text.contains("efi: EFI v")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAID: &str = "file: 0.sqsh /of/the/firmware\r\n\
+        [    0.0] efi: EFI v2.7 by EDK II\r\n\
+        TALOS-MINI: start\r\n\
+        kernel: 6.12\r\n\
+        cmdline: console=ttyS0 a=b:c\r\n\
+        yaml: layers:\r\n\
+        yaml:     - image: 0.sqsh\r\n\
+        yaml:       metadata:\r\n\
+        yaml:         name: hello\r\n\
+        yaml:         version: 1.0.0\r\n\
+        extension: 0.sqsh\r\n\
+        file: 0.sqsh /usr/bin/a b\r\n\
+        firmware: /usr/lib/firmware/x\r\n\
+        modprobe: dummy\r\n\
+        modprobe: can't change directory\r\n\
+        failed: modprobe ifb\r\n";
+
+    #[test]
+    fn reads_what_the_init_says() {
+        let console = Console::parse(&format!("{SAID}TALOS-MINI: done\r\n")).unwrap();
+        assert_eq!(console.kernel, "6.12");
+        assert_eq!(console.cmdline, "console=ttyS0 a=b:c");
+        assert_eq!(console.extensions, [("0.sqsh".to_owned(), vec!["/usr/bin/a b".to_owned()])]);
+        assert_eq!(console.firmware, ["/usr/lib/firmware/x"]);
+        assert_eq!(console.modules, ["dummy"]);
+        assert_eq!(console.failures, ["modprobe ifb"]);
+        assert!(console.by_uefi());
+        let metadata = Metadata { name: "hello".to_owned(), version: "1.0.0".to_owned() };
+        assert_eq!(console.listed().unwrap(), [Listed { image: "0.sqsh".to_owned(), metadata }]);
+        let error = Console::parse(SAID).unwrap_err().to_string();
+        assert!(error.contains("without the end mark") && error.contains("failed: modprobe ifb"), "{error}");
+    }
+}
