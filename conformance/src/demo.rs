@@ -1,11 +1,14 @@
-//! `./conformance/demo`: from nothing to a booted, customized Talos, then a server to play with.
+//! `./conformance/demo`: from nothing to a customized Talos that boots, as an installer and as an ISO image, then a
+//! server to play with.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::factory::{Factory, Settings};
 use crate::qemu::{Firmware, Machine, Medium};
@@ -15,6 +18,9 @@ use crate::{oci, qemu, run};
 
 /// The version that the demo asks for.
 const VERSION: &str = "v1.13.2";
+
+/// The image that it downloads.
+const ISO: &str = "metal-amd64.iso";
 
 /// The schematic that it posts.
 const SCHEMATIC: &str = "customization:
@@ -59,6 +65,15 @@ pub fn run() -> Result<()> {
     let console = qemu::boot(&machine, Duration::from_secs(600))?;
     print_console(&console)?;
 
+    step("downloading an ISO image with curl on a bad line");
+    let folder = format!("/image/{id}/{VERSION}");
+    let iso = download(&factory.url(&format!("{folder}/{ISO}")), scratch.path())?;
+
+    step("booting the ISO image as a CD in QEMU by BIOS");
+    let machine = Machine { arch: "amd64", firmware: Firmware::Bios, medium: Medium::Cd(&iso) };
+    let console = qemu::boot(&machine, Duration::from_secs(600))?;
+    print_console(&console)?;
+
     step("the server goes on; Ctrl-C ends everything");
     let url = factory.url("");
     println!(
@@ -66,6 +81,11 @@ pub fn run() -> Result<()> {
          \x20 curl {url}/versions\n\
          \x20 curl {url}/version/{VERSION}/extensions/official\n\
          \x20 curl --data-binary @schematic.yaml {url}/schematics\n\
+         \x20 curl {url}/pxe/{id}/{VERSION}/metal-amd64\n\
+         \x20 curl -sr 32768-32847 {url}{folder}/metal-arm64.iso | od -c\n\
+         \x20 curl -OJ \"{url}{folder}/metal-amd64-uki.efi?filename=mine.efi\"\n\
+         \x20 curl {url}{folder}/installer-amd64.tar | docker load\n\
+         \x20 (also kernel-amd64, initramfs-amd64.xz, cmdline-metal-amd64; .sha256 or .sha512 behind each)\n\
          \x20 skopeo inspect --tls-verify=false docker://{image}\n\
          \x20 curl -o key.pub {url}/oci/cosign/signing-key.pub\n\
          \x20 cosign verify --key key.pub --insecure-ignore-tlog=true --allow-http-registry {image}\n\
@@ -90,6 +110,46 @@ pub fn pull(image: &str, arch: &str, to: &Path) -> Result<()> {
     let index: serde_json::Value = serde_json::from_slice(&fs::read(layout.join("index.json"))?)?;
     let digest = index["manifests"][0]["digest"].as_str().context("skopeo wrote no manifest")?;
     oci::unpack::image(&layout, digest, arch, &to.join("root"))
+}
+
+/// Downloads a file into a folder with curl: interrupted in the middle, continued, held against its checksum.
+fn download(url: &str, folder: &Path) -> Result<PathBuf> {
+    let curl = |args: &[&str]| {
+        println!("$ curl {}", args.join(" "));
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--fail"]).args(args).current_dir(folder);
+        command
+    };
+    let head = run::text(&mut curl(&["--head", url]))?;
+    print!("{head}");
+    let header = |line: &str| line.to_lowercase().strip_prefix("content-length:").map(|value| value.trim().to_owned());
+    let length: u64 = head.lines().find_map(header).context("the answer has no length")?.parse()?;
+    let (_, name) = url.rsplit_once('/').context("the URL has no path")?;
+    let file = folder.join(name);
+    let there = || file.metadata().map_or(0, |metadata| metadata.len());
+
+    // Slow enough to be caught in the middle.
+    let rate = (length / 4).to_string();
+    let mut child = curl(&["--limit-rate", &rate, "--remote-name", url]).spawn().context("cannot start curl")?;
+    while there() < length / 3 && child.try_wait()?.is_none() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    if child.try_wait()?.is_none() {
+        kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGINT)?;
+    }
+    let (status, first) = (child.wait()?, there());
+    ensure!(!status.success() && first > 0, "curl was not interrupted in the middle: {status}, {first} bytes");
+    println!("Ctrl-C: {first} of {length} bytes are there");
+
+    let answer = "%{http_code} %{size_download}";
+    let answer = run::text(&mut curl(&["--continue-at", "-", "--write-out", answer, "--remote-name", url]))?;
+    ensure!(answer == format!("206 {}", length - first), "the answer to the rest: {answer}");
+    println!("status {answer} bytes");
+
+    run::output(&mut curl(&["--remote-name", &format!("{url}.sha256")]))?;
+    println!("$ sha256sum -c {name}.sha256");
+    print!("{}", run::text(run::command("sha256sum", &["-c", &format!("{name}.sha256")]).current_dir(folder))?);
+    Ok(file)
 }
 
 fn print_console(console: &qemu::Console) -> Result<()> {
