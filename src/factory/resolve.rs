@@ -6,6 +6,8 @@ use super::FactoryError;
 use super::catalogs::Catalogs;
 use super::schematics::Stored;
 use super::sources::Sources;
+use crate::catalog;
+use crate::schematic::Overlay;
 use crate::types::{Digest, TalosVersion};
 
 /// Repository and digest of each extension, in the schematic's order.
@@ -55,6 +57,38 @@ impl Resolver {
         let chosen = self.catalogs.chosen(version, &names).await.map_err(|error| incomplete(error, version))?;
         Ok(chosen.into_iter().map(|extension| (extension.name, extension.digest)).collect())
     }
+
+    /// Refuses an overlay that a version does not have.
+    ///
+    /// # Errors
+    /// [`FactoryError::Invalid`] naming the overlay, or as the upstream says.
+    pub async fn known_overlay(&self, version: &TalosVersion, schematic: &Stored) -> Result<(), FactoryError> {
+        let Some(wanted) = schematic.schematic.overlay.as_ref().filter(|overlay| is_asked_for(overlay)) else {
+            return Ok(());
+        };
+        if !version.has_overlays() {
+            return Err(FactoryError::Invalid(format!(
+                "overlay is not supported for Talos version {version}: overlays came with v1.7.0"
+            )));
+        }
+        let offered = self.catalogs.overlays(version).await.map_err(|error| incomplete(error, version))?;
+        if offered.iter().any(|overlay| overlay.name == *wanted.name && overlay.image == *wanted.image) {
+            return Ok(());
+        }
+        let near = catalog::nearest(&wanted.name, offered.iter().map(|overlay| overlay.name.as_str()));
+        let near = near.and_then(|near| offered.iter().find(|overlay| overlay.name == near));
+        let hint = near.map(|near| format!("; did you mean {:?} of image {:?}?", near.name, near.image));
+        Err(FactoryError::Invalid(format!(
+            "official overlay {:?} of image {:?} is not available for Talos version {version}{}",
+            wanted.name,
+            wanted.image,
+            hint.unwrap_or_default()
+        )))
+    }
+}
+
+fn is_asked_for(overlay: &Overlay) -> bool {
+    !overlay.image.is_empty() || !overlay.name.is_empty()
 }
 
 /// Refuses a schematic with an overlay, for assets that it would be part of.
@@ -62,8 +96,7 @@ impl Resolver {
 /// # Errors
 /// [`FactoryError::Invalid`]
 pub fn without_overlay(schematic: &Stored) -> Result<(), FactoryError> {
-    let overlay = schematic.schematic.overlay.as_ref();
-    if overlay.is_some_and(|overlay| !overlay.image.is_empty() || !overlay.name.is_empty()) {
+    if schematic.schematic.overlay.as_ref().is_some_and(is_asked_for) {
         return Err(FactoryError::Invalid("schematics with an overlay are not available here yet".to_owned()));
     }
     Ok(())

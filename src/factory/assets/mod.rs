@@ -149,10 +149,13 @@ impl Assets {
         schematic: Arc<Stored>,
     ) -> Result<Inputs, FactoryError> {
         available(&path)?;
-        if has_extensions(path.kind) && path.kind != AssetKind::Initramfs {
-            without_overlay(&schematic)?;
-        }
         let resolver = &self.parts.resolver;
+        if has_extensions(path.kind) {
+            resolver.known_overlay(&version, &schematic).await?;
+            if path.kind != AssetKind::Initramfs {
+                without_overlay(&schematic)?;
+            }
+        }
         let extensions = async {
             if has_extensions(path.kind) { resolver.extensions(&version, &schematic).await } else { Ok(Vec::new()) }
         };
