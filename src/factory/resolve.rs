@@ -80,8 +80,8 @@ impl Resolver {
         let hint = near.map(|near| format!("; did you mean {:?} of image {:?}?", near.name, near.image));
         Err(FactoryError::Invalid(format!(
             "official overlay {:?} of image {:?} is not available for Talos version {version}{}",
-            wanted.name,
-            wanted.image,
+            &*wanted.name,
+            &*wanted.image,
             hint.unwrap_or_default()
         )))
     }
