@@ -66,6 +66,15 @@ fn docker_pulls_both_architectures() {
         assert!(pulled.contains(&format!("Digest: {index}")), "{pulled}");
         let found = run::text(&mut docker(&["image", "inspect", "--format", "{{.Architecture}}", &image])).unwrap();
         assert_eq!(found.trim(), arch);
+        let pulled = run::text(&mut docker(&["image", "inspect", "--format", "{{.Id}}", &image])).unwrap();
+        run::output(&mut docker(&["image", "rm", "--force", &image])).unwrap();
+        let archive = world.at("installer.tar");
+        let mut answer = world.get(&format!("/image/{id}/v1.13.2/installer-{arch}.tar")).unwrap();
+        answer.copy_to(&mut std::fs::File::create(&archive).unwrap()).unwrap();
+        run::output(&mut docker(&["load", "--input", archive.to_str().unwrap()])).unwrap();
+        let loaded = run::text(&mut docker(&["image", "list", "--all", "--quiet", "--no-trunc"])).unwrap();
+        assert_eq!(loaded, pulled, "the archive is the image that was pulled");
+        run::output(&mut docker(&["image", "rm", "--force", loaded.trim()])).unwrap();
     }
 }
 
