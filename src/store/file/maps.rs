@@ -80,8 +80,12 @@ impl Mapped {
         }
         let failed = |source| ReadError::Io { digest: *digest, source };
         let file = open(shared, digest)?;
-        if Identity::of(&file.metadata().map_err(failed)?) != self.identity {
+        let metadata = file.metadata().map_err(failed)?;
+        if Identity::of(&metadata) != self.identity {
             return Ok(Checked::Replaced);
+        }
+        if metadata.len() != self.len() {
+            return Ok(Checked::Bad);
         }
         let mut buffer = Vec::new();
         for chunk in chunks(range).filter(|chunk| !self.is_checked(*chunk)) {
@@ -152,7 +156,12 @@ impl Maps {
                 }
             };
             if range.start > range.end || range.end > mapped.len() {
-                return Err(ReadError::OutOfRange { digest: *digest, range });
+                // The caller's mistake, or the end is gone.
+                let whole = shared.judge(digest, mapped.identity).map_err(|error| unread(digest, error))?;
+                return Err(match whole {
+                    true => ReadError::OutOfRange { digest: *digest, range },
+                    false => ReadError::Damaged(*digest),
+                });
             }
             mapped.used.mark();
             match mapped.check(shared, digest, &range)? {

@@ -2,6 +2,7 @@ use std::cell::RefCell;
 use std::io::Write as _;
 use std::time::Duration;
 
+use super::maps::CHUNK;
 use super::scrub::Pace;
 use super::*;
 use crate::telemetry::Metrics;
@@ -59,6 +60,38 @@ fn a_damaged_chunk_is_not_served_and_the_blob_is_dropped() {
     assert!(matches!(store.read(&digest, 0..1), Err(ReadError::Missing(_))));
     assert_eq!(put(&store, &bytes(2, 900_000)), digest);
     assert!(store.read(&digest, 299_999..300_001).is_ok());
+}
+
+#[test]
+fn a_blob_that_was_cut_off_is_dropped_and_written_again() {
+    for (len, left) in [(10_000, 5_000), (10_000, 0), (600_000, 500_000), (600_000, 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        let content = bytes(7, len);
+        let cut = |digest: &Digest| {
+            let path = folder.path().join("blobs/sha256").join(digest.hex());
+            fs::OpenOptions::new().write(true).open(path).unwrap().set_len(left).unwrap();
+        };
+        let last = len as u64 - 1..len as u64;
+        // Known by its whole length, and mapped but for its last chunk.
+        for mapped in [false, true] {
+            let store = open(folder.path(), None);
+            let digest = put(&store, &content);
+            if mapped && len as u64 > CHUNK {
+                store.read(&digest, 0..1).unwrap();
+            }
+            cut(&digest);
+            let read = store.read(&digest, last.clone());
+            assert!(matches!(read, Err(ReadError::Damaged(_))), "{len} {left}: {read:?}");
+            assert!(store.open(&digest).unwrap().is_none(), "{len} {left}");
+        }
+        // Cut off while nothing ran.
+        let digest = put(&open(folder.path(), None), &content);
+        cut(&digest);
+        let store = open(folder.path(), None);
+        assert_eq!(put(&store, &content), digest);
+        assert_eq!(store.open(&digest).unwrap().unwrap().len(), len as u64);
+        assert_eq!(store.read(&digest, last.clone()).unwrap()[..], content[len - 1..]);
+    }
 }
 
 #[test]
