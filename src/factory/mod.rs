@@ -190,8 +190,8 @@ fn signature_subject(tag: &str) -> Option<Digest> {
 /// Whether all blobs under a file are in the store. Blocks.
 fn is_whole(store: &dyn BlobStore, file: &VirtualFile) -> Result<bool, FactoryError> {
     for extent in file.extents() {
-        if let Extent::Blob { digest, .. } = extent
-            && store.open(digest)?.is_none()
+        if let Extent::Blob { digest, offset, len } = extent
+            && store.open(digest)?.is_none_or(|blob| blob.len() < offset.saturating_add(*len))
         {
             return Ok(false);
         }

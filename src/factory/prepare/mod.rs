@@ -74,8 +74,6 @@ pub struct Preparer {
     indexes: SingleFlight<String, Arc<modules::Index>, FactoryError>,
     /// Facts of modules in memory, by the digest of their blob.
     facts: moka::sync::Cache<Digest, Arc<TreeFacts>>,
-    /// What was found whole a moment ago, by record key.
-    whole: moka::sync::Cache<String, ()>,
 }
 
 impl Preparer {
@@ -92,34 +90,24 @@ impl Preparer {
             grubs: SingleFlight::new(None),
             indexes: SingleFlight::new(None),
             facts: moka::sync::Cache::new(256),
-            whole: moka::sync::Cache::builder()
-                .max_capacity(10_000)
-                .time_to_live(std::time::Duration::from_secs(5))
-                .build(),
         }
     }
 
     /// What was prepared under `key`, if all its blobs are still there.
     async fn recall<T: Prepared>(&self, key: &str) -> Result<Option<T>, FactoryError> {
-        let (store, owned, checked) = (self.store.clone(), key.to_owned(), self.whole.contains_key(key));
-        let found = blocking(move || {
-            let Some(bytes) = store.record(RecordKind::Prepared, &owned)? else { return Ok(None) };
+        let (store, key) = (self.store.clone(), key.to_owned());
+        blocking(move || {
+            let Some(bytes) = store.record(RecordKind::Prepared, &key)? else { return Ok(None) };
             // A record of another layout is as good as none.
             let Ok(prepared) = serde_json::from_slice::<T>(&bytes) else { return Ok(None) };
-            if !checked {
-                for blob in prepared.blobs() {
-                    if store.open(&blob.digest)?.is_none() {
-                        return Ok(None);
-                    }
+            for blob in prepared.blobs() {
+                if store.open(&blob.digest)?.is_none_or(|found| found.len() != blob.size) {
+                    return Ok(None);
                 }
             }
             Ok::<_, FactoryError>(Some(prepared))
         })
-        .await?;
-        if found.is_some() {
-            self.whole.insert(key.to_owned(), ());
-        }
-        Ok(found)
+        .await
     }
 
     /// Runs a job that takes a processor, in its turn, and writes down what it made.
