@@ -85,8 +85,8 @@ impl Found {
 
 /// Finds the route of a path as it stands in the request line.
 pub fn find(path: &str) -> Found {
-    if path == "/v2" || path.starts_with("/v2/") {
-        return Found::Route(Route::Registry(Target::parse(path.trim_start_matches("/v2"))));
+    if let Some(rest) = path.strip_prefix("/v2").filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+        return Found::Route(Route::Registry(Target::parse(rest)));
     }
     if let Some(route) = exact(path) {
         return Found::Route(route);
@@ -143,6 +143,9 @@ mod tests {
         assert_eq!(find("//healthz"), Found::Moved("/healthz".to_owned()));
         assert_eq!(find("/HEALTHZ"), Found::Moved("/healthz".to_owned()));
         assert_eq!(find("/schematics/aB/"), Found::Moved("/schematics/aB".to_owned()));
+        let tags = |name: &str| Found::Route(Route::Registry(Target::Tags(name.to_owned())));
+        assert_eq!(find("/v2/v2/v2/tags/list"), tags("v2/v2"));
+        assert_eq!(find("/v2/v2x/tags/list"), tags("v2x"));
         for nothing in ["/", "/version/v1.13.2", "/talosctl", "/image", "/schematics/a/b", ""] {
             assert_eq!(find(nothing), Found::Nothing, "{nothing}");
         }

@@ -28,6 +28,9 @@ pub enum WriteError {
     /// A path or symlink target that cannot be.
     #[error("cpio: {0}")]
     Tree(#[from] TreeError),
+    /// The name that would end the archive.
+    #[error("cpio: {:?} ends an archive, so nothing in it can be called that", String::from_utf8_lossy(TRAILER))]
+    Trailer,
     /// A file of 4 GiB or more.
     #[error("cpio: {path:?} has {len} bytes; the format ends at {}", u32::MAX)]
     TooLong {
@@ -57,10 +60,13 @@ impl Archive {
     /// Adds one entry. Parent directories are not added by themselves: the kernel makes no missing ones.
     ///
     /// # Errors
-    /// A path that no tree could hold, or a file of 4 GiB or more.
+    /// A path that no tree could hold, or the trailer's, or a file of 4 GiB or more.
     pub fn add(&mut self, path: impl AsRef<[u8]>, node: Node) -> Result<(), WriteError> {
         let path = path.as_ref();
         check_entry(path, &node)?;
+        if path == TRAILER {
+            return Err(WriteError::Trailer);
+        }
         if let Kind::File(contents) = &node.kind
             && u32::try_from(contents.len()).is_err()
         {

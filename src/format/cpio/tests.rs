@@ -68,6 +68,8 @@ fn padding_and_limits_of_the_format() {
     assert_eq!(Archive::new(0).finish_padded(EARLY_PADDING).len(), 512);
     let mut archive = Archive::new(0);
     assert!(matches!(archive.add_file("a", VirtualFile::zeros(1 << 32)), Err(WriteError::TooLong { .. })));
+    assert_eq!(archive.add_file(TRAILER, VirtualFile::empty()), Err(WriteError::Trailer));
+    assert_eq!(archive.add_file("a/TRAILER!!!", VirtualFile::empty()), Ok(()));
     assert!(matches!(archive.add_file("../a", inline("")), Err(WriteError::Tree(_))));
     archive.add_file("a", VirtualFile::zeros(u64::from(u32::MAX))).unwrap();
 }
