@@ -7,6 +7,7 @@ use oci_spec::image::ImageManifest;
 
 use super::announced::{Announced, Announcements, BaseLayer, Document, Installer};
 use super::catalogs::Catalogs;
+use super::hash::Hasher;
 use super::prepare::{Model, Preparer};
 use super::recipe::{Recipe, Resolved};
 use super::resolve::{Resolver, without_overlay};
@@ -62,8 +63,7 @@ pub struct Installers {
     unknown: moka::sync::Cache<(Digest, Digest), ()>,
     /// Files behind digests that were found whole a moment ago.
     whole: moka::sync::Cache<Digest, VirtualFile>,
-    /// Digests of layers by that of their extent list.
-    hashed: moka::sync::Cache<Digest, Digest>,
+    hasher: Arc<Hasher>,
 }
 
 impl Installers {
@@ -76,7 +76,7 @@ impl Installers {
             fresh: moka::sync::Cache::builder().max_capacity(10_000).time_to_live(FRESH).build(),
             unknown: moka::sync::Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(60)).build(),
             whole: short(FRESH),
-            hashed: moka::sync::Cache::new(10_000),
+            hasher: Arc::default(),
         }
     }
 
@@ -222,17 +222,11 @@ impl Installers {
         Base::read(arch, &manifest, &config).map_err(|error: InstallerError| bad(error.to_string()))
     }
 
-    /// The digest of a file: one pass over its bytes, remembered by its extents.
+    /// The digest of a file.
     async fn hash(&self, file: &VirtualFile) -> Result<Digest, FactoryError> {
-        let extents = Digest::of(&file.encode());
-        if let Some(known) = self.hashed.get(&extents) {
-            self.parts.metrics.count_hit("digest");
-            return Ok(known);
-        }
         let (store, file, metrics) = (self.parts.store.clone(), file.clone(), self.parts.metrics.clone());
-        let digest = blocking(move || super::hash::sha256(&file, store.as_ref(), &metrics)).await?;
-        self.hashed.insert(extents, digest);
-        Ok(digest)
+        let hasher = self.hasher.clone();
+        blocking(move || hasher.sha256(&file, &store, &metrics)).await
     }
 
     /// Everything that is served for an image of two halves.

@@ -19,6 +19,10 @@ use crate::store::BlobStore;
 use crate::types::{Arch, Digest, Platform, TalosVersion};
 use crate::virtual_file::VirtualFile;
 
+/// What the length of an installer's initramfs is a multiple of, in bytes. The kernel skips zeros behind archives. Lengths
+/// stand in the headers of the UKI: so the images of models that differ little begin alike, which spares hashing.
+const INITRD_STEP: u64 = 1 << 20;
+
 /// A schematic on a version for one architecture and platform, its inputs resolved.
 #[derive(Clone, Copy)]
 pub struct Model<'a> {
@@ -116,7 +120,11 @@ impl Preparer {
     ) -> Result<Uki, FactoryError> {
         let line = model.command_line(asset)?;
         let profile = cmdline::extra_profile(model.version, asset, &line);
-        let initrd = self.initramfs(model, release).await?;
+        let mut initrd = self.initramfs(model, release).await?;
+        if asset == CmdlineAsset::Installer {
+            let padding = initrd.len().next_multiple_of(INITRD_STEP) - initrd.len();
+            initrd = VirtualFile::concat([initrd, VirtualFile::zeros(padding)]);
+        }
         let linux = release_file(release, model, "vmlinuz")?;
         let stub = release_file(release, model, "systemd-stub.efi")?;
         let bad = |name: &str, reason: String| FactoryError::BadSource {
