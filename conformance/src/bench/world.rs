@@ -202,7 +202,8 @@ pub fn forget_index(store: &Path) -> Result<()> {
 
 /// Removes what a store has prepared under keys that start with `prefix`, records and blobs; says how many records.
 ///
-/// Each record is a file: the length of its key (four bytes, little-endian), the key, JSON that names blobs by digest.
+/// Each record is a file: eight bytes that check the rest, the length of its key (four bytes, little-endian), the key, JSON
+/// that names blobs by digest.
 fn forget_prepared(store: &Path, prefix: &str) -> Result<usize> {
     let mut forgotten = 0;
     for entry in WalkDir::new(store.join("records/prepared")) {
@@ -211,7 +212,8 @@ fn forget_prepared(store: &Path, prefix: &str) -> Result<usize> {
             continue;
         }
         let bytes = fs::read(entry.path())?;
-        let (len, rest) = bytes.split_at_checked(4).context("a record without a key")?;
+        let record = bytes.get(8..).context("a record without a check")?;
+        let (len, rest) = record.split_at_checked(4).context("a record without a key")?;
         let len = u32::from_le_bytes(len.try_into()?) as usize;
         let (key, json) = rest.split_at_checked(len).context("a record with half a key")?;
         if !key.starts_with(prefix.as_bytes()) {
