@@ -57,6 +57,10 @@ pub struct Server {
     metrics: Arc<Metrics>,
 }
 
+/// Bytes of an answer that wait in the kernel for a client to take earlier ones. Were they megabytes, as is the default, then
+/// a few hundred slow clients would fill the memory that the kernel has for all connections, and slow all others down.
+const MAX_UNSENT: u32 = 512 << 10;
+
 impl Server {
     /// Listens, with TLS if the configuration names a certificate.
     ///
@@ -107,6 +111,8 @@ impl Server {
                 }
             };
             let _ = stream.set_nodelay(true);
+            // Only a bound on memory: without it an answer goes out all the same.
+            let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT);
             let watcher = graceful.watcher();
             let (frontend, config, tls) =
                 (frontend.clone(), self.config.clone(), self.tls.as_ref().map(Certificate::acceptor));

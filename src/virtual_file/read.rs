@@ -77,7 +77,7 @@ const SMALL: u64 = 4096;
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
 /// Bytes that are made up at most for one piece: they take memory, unlike those of blobs that are mapped.
-const GENERATED: u64 = 128 << 10;
+const GENERATED: u64 = 16 << 10;
 
 /// The bytes of a range as a sequence of pieces of bounded size, read one at a time.
 ///

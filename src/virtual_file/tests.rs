@@ -146,7 +146,7 @@ fn long_runs_are_read_in_long_pieces() {
         .collect();
     assert_eq!((lengths[0], lengths[1], lengths.len()), (4, 256 << 10, 1 + (4 << 10)));
     let numbers = VirtualFile::count(3, 1, Width::U32, Endian::Little, 1 << 20);
-    assert_eq!(numbers.pieces(0..numbers.len(), &Blobs::default() as &dyn ReadBlob, 1 << 20).count(), 32);
+    assert_eq!(numbers.pieces(0..numbers.len(), &Blobs::default() as &dyn ReadBlob, 1 << 20).count(), 256);
 }
 
 #[test]

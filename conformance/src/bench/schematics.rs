@@ -28,12 +28,12 @@ const KEPT: u64 = 20;
 /// POST of new schematics, beside what the disk takes to make a file and flush it.
 pub fn post(world: &mut World) -> Result<Vec<Line>> {
     let (mut posts, mut alone, mut together) = (Vec::new(), Vec::new(), Vec::new());
-    let folder = world.at("raw");
-    for _ in 0..ROUNDS {
-        alone.extend(flushes(&folder, POSTS / 8, 1)?);
-        together.extend(flushes(&folder, POSTS, AT_ONCE)?);
+    for round in 0..ROUNDS {
+        // Nothing is removed meanwhile: file systems pass over inodes that were freed a moment ago, one by one.
+        alone.extend(flushes(&world.at(&format!("raw-alone-{round}")), POSTS / 8, 1)?);
+        together.extend(flushes(&world.at(&format!("raw-together-{round}")), POSTS, AT_ONCE)?);
         let bodies: Vec<String> = (0..POSTS).map(|_| world.schematic(Own::Argument)).collect();
-        posts.extend(round(world.factory()?.address(), &bodies)?);
+        posts.extend(post_all(world.factory()?.address(), &bodies)?);
     }
     let show =
         |samples: &[f64]| format!("p50 {}, p99 {}", seconds(quantile(samples, 0.5)), seconds(quantile(samples, 0.99)));
@@ -46,7 +46,7 @@ pub fn post(world: &mut World) -> Result<Vec<Line>> {
 }
 
 /// Posts each body; the time of each in seconds. What was acknowledged is there under its ID.
-fn round(address: &str, bodies: &[String]) -> Result<Vec<f64>> {
+fn post_all(address: &str, bodies: &[String]) -> Result<Vec<f64>> {
     let times = Mutex::new(Vec::with_capacity(bodies.len()));
     let share = bodies.len() / AT_ONCE;
     parallel(AT_ONCE, AT_ONCE, |worker| {
@@ -77,9 +77,6 @@ fn round(address: &str, bodies: &[String]) -> Result<Vec<f64>> {
 
 /// Makes files of the length of a schematic and flushes each; the time of each in seconds.
 fn flushes(folder: &Path, count: usize, threads: usize) -> Result<Vec<f64>> {
-    if folder.exists() {
-        fs::remove_dir_all(folder)?;
-    }
     fs::create_dir_all(folder)?;
     let times = Mutex::new(Vec::with_capacity(count));
     parallel(count, threads, |n| {
