@@ -77,6 +77,8 @@ async fn checksum(
     name: &str,
     request: &Parts,
 ) -> Result<Response<Body>, ApiError> {
+    // The name stands in the line, too.
+    attachment(name).map_err(invalid)?;
     let disposition = attachment(&format!("{name}.{algorithm}")).map_err(invalid)?;
     let line = |hex: &str| format!("{hex}  {name}\n");
     // How long the answer is needs no computing.
