@@ -145,9 +145,8 @@ impl Preparer {
                 if let Some(found) = preparer.recall::<PreparedExtension>(&key).await? {
                     return Ok(Arc::new(found));
                 }
-                preparer.fetch_layers(&image).await?;
-                let made = preparer.prepare(&key, "extension", move |store| prepare(store, &image, rules)).await?;
-                Ok(Arc::new(made))
+                let extension = move |store: &dyn BlobStore, image: &PlatformImage| prepare(store, image, rules);
+                Ok(Arc::new(preparer.prepare_image(&key, "extension", &image, extension).await?))
             })
             .await
     }

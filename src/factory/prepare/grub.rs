@@ -77,8 +77,7 @@ impl Preparer {
                 if let Some(found) = preparer.recall::<Grub>(&key).await? {
                     return Ok(Arc::new(found));
                 }
-                preparer.fetch_layers(&image).await?;
-                Ok(Arc::new(preparer.prepare(&key, "grub", move |store| link(store, &image)).await?))
+                Ok(Arc::new(preparer.prepare_image(&key, "grub", &image, link).await?))
             })
             .await
     }

@@ -131,6 +131,28 @@ impl Preparer {
         made
     }
 
+    /// Prepares something from the layers of an image, which are fetched if need be: again where one was found damaged.
+    async fn prepare_image<T: Prepared>(
+        &self,
+        key: &str,
+        kind: &'static str,
+        image: &PlatformImage,
+        job: impl Fn(&dyn BlobStore, &PlatformImage) -> Result<T, FactoryError> + Copy + Send + 'static,
+    ) -> Result<T, FactoryError> {
+        let mut attempts_left = image.manifest.layers.len();
+        loop {
+            self.fetch_layers(image).await?;
+            let source = image.clone();
+            match self.prepare(key, kind, move |store| job(store, &source)).await {
+                Err(FactoryError::Unavailable(reason)) if attempts_left > 0 => {
+                    tracing::warn!(key, reason, "layers are fetched again");
+                    attempts_left -= 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
     /// Makes sure that all of an image is in the store.
     async fn fetch_layers(&self, image: &PlatformImage) -> Result<(), FactoryError> {
         // The config too: with it, other tools can read the image in the store's folder.
@@ -154,9 +176,8 @@ impl Preparer {
                 if let Some(found) = preparer.recall::<Files>(&key).await? {
                     return Ok(Arc::new(found));
                 }
-                preparer.fetch_layers(&image).await?;
-                let made = preparer.prepare(&key, purpose, move |store| unpack::files(store, &image, wanted)).await?;
-                Ok(Arc::new(made))
+                let files = move |store: &dyn BlobStore, image: &PlatformImage| unpack::files(store, image, wanted);
+                Ok(Arc::new(preparer.prepare_image(&key, purpose, &image, files).await?))
             })
             .await
     }
@@ -183,6 +204,18 @@ impl Preparer {
         repository: &str,
         version: &TalosVersion,
     ) -> Result<BTreeMap<String, Bytes>, FactoryError> {
+        match self.read_catalog(repository, version).await {
+            // A file was found damaged, and dropped.
+            Err(FactoryError::Unavailable(_)) => self.read_catalog(repository, version).await,
+            other => other,
+        }
+    }
+
+    async fn read_catalog(
+        self: &Arc<Self>,
+        repository: &str,
+        version: &TalosVersion,
+    ) -> Result<BTreeMap<String, Bytes>, FactoryError> {
         const MAX: u64 = 16 << 20;
         let wanted = |path: &str| matches!(path, "image-digests" | "descriptions.yaml" | "overlays.yaml");
         let files = self.version_files(repository, version, "catalog", wanted).await?;
@@ -194,8 +227,10 @@ impl Preparer {
         }
         let store = self.store.clone();
         blocking(move || {
-            let read = |file: &StoredFile| file.file().read_all(store.as_ref());
-            files.iter().map(|(name, file)| Ok((name.clone(), read(file)?))).collect::<Result<_, FactoryError>>()
+            let read = |(name, file): (&String, &StoredFile)| (name.clone(), file.file().read_all(store.as_ref()));
+            // All of them, so that all that are damaged are found.
+            let read: Vec<_> = files.iter().map(read).collect();
+            read.into_iter().map(|(name, bytes)| Ok((name, bytes?))).collect::<Result<_, FactoryError>>()
         })
         .await
     }

@@ -53,7 +53,11 @@ fn apply(
         let file = store.open(&layer.digest)?;
         let file = file.ok_or_else(|| FactoryError::Unavailable(format!("layer {} was dropped", layer.digest)))?;
         let reader = io::BufReader::with_capacity(256 << 10, file.reader(Readable(store)));
-        layers.apply(reader, keep).map_err(|error| match error {
+        let applied = layers.apply(reader, keep);
+        if applied.is_err() && store.open(&layer.digest)?.is_none() {
+            return Err(FactoryError::Unavailable(format!("layer {} was damaged in the store", layer.digest)));
+        }
+        applied.map_err(|error| match error {
             LayerError::Store { source, .. } => match source.downcast::<StoreError>() {
                 Ok(error) => (*error).into(),
                 Err(error) => image.bad(error.to_string()),
