@@ -3,11 +3,15 @@
 mod booted;
 mod boots;
 mod clients;
+mod command;
 mod daemons;
+mod damage;
 mod downloads;
+mod hostile;
 mod initramfs;
 mod lives;
 mod media;
+mod replicas;
 mod specification;
 mod transcripts;
 mod trust;

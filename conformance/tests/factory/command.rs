@@ -1,0 +1,165 @@
+//! `image-factory asset`: the server's bytes without a server.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use conformance::factory::{Settings, program};
+use conformance::{cache, run};
+
+use super::world::{THREE, World};
+
+const ISO: &str = "metal-amd64.iso";
+
+struct Tool<'a> {
+    world: &'a World,
+    settings: Settings,
+}
+
+impl Tool<'_> {
+    /// The command on the store of the world's factory, in a folder of its own.
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(program().unwrap());
+        command.arg("asset").args(args).envs(&self.settings.variables).current_dir(self.folder());
+        command
+    }
+
+    fn folder(&self) -> std::path::PathBuf {
+        self.world.at("command")
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn ends_well(output: &Output) {
+    assert!(output.status.success(), "{}: {}", output.status, said(output));
+}
+
+/// The lines of a plan name every byte once, in order, and what is known of it is so.
+fn check_plan(plan: &str, whole: &[u8]) {
+    let mut at = 0;
+    for line in plan.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (offset, len): (usize, usize) = (words[0].parse().unwrap(), words[1].parse().unwrap());
+        assert_eq!(offset, at, "{line}");
+        assert!(len > 0, "{line}");
+        let bytes = &whole[offset..offset + len];
+        match words[2] {
+            "zeros" => assert!(bytes.iter().all(|byte| *byte == 0), "{line}"),
+            "inline" => assert_eq!(words[3], hex::encode(&bytes[..len.min(12)]), "{line}"),
+            "blob" => assert!(words[3].starts_with("sha256:") && words[4] == "from", "{line}"),
+            _ => assert!(line.contains("numbers of") || line.contains("times"), "{line}"),
+        }
+        at += len;
+    }
+    assert_eq!(at, whole.len());
+    for part in [
+        "boot/grub/grub.cfg",
+        "boot/grub/i386-pc/eltorito.img",
+        "boot/vmlinuz",
+        "boot/initramfs.xz",
+        "extension hello image",
+        "release usr/install/amd64/initramfs.xz",
+        "UKI: .cmdline",
+        "FAT",
+        "loader/loader.conf",
+    ] {
+        assert!(plan.contains(part), "{part} in\n{plan}");
+    }
+}
+
+#[test]
+fn the_command_gives_the_servers_bytes() {
+    let world = World::start().unwrap();
+    let id = world.factory.post_schematic(THREE).unwrap();
+    let settings = Settings::on(&world.registry, &world.release, &world.at("store"))
+        .with("IF_HTTP_EXTERNALURL", world.factory.url("/"));
+    let tool = Tool { world: &world, settings };
+    let folder = tool.folder();
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("three.yaml"), THREE).unwrap();
+
+    let answer = world.get(&format!("/image/{id}/v1.13.2/{ISO}")).unwrap();
+    let part = format!("out.iso.{}.part", &answer.headers()["etag"].to_str().unwrap()[1..17]);
+    let whole = answer.bytes().unwrap();
+    let wanted = ["three.yaml", "v1.13.2", ISO];
+    let with = |args: &[&'static str]| [&wanted[..], args].concat();
+
+    for path in ["cmdline-metal-amd64", "installer-arm64.tar", ISO] {
+        ends_well(&tool.run(&["three.yaml", "1.13.2", path]));
+        let served = world.get(&format!("/image/{id}/v1.13.2/{path}")).unwrap().bytes().unwrap();
+        assert!(fs::read(folder.join(path)).unwrap() == served, "{path}");
+    }
+
+    // A pipe gets the bytes and nothing else.
+    let piped = tool.run(&with(&["-o", "-", "--sha256"]));
+    ends_well(&piped);
+    assert!(piped.stdout == whole);
+    assert!(said(&piped).ends_with(&format!("{}  -\n", cache::sha256(&whole))), "{}", said(&piped));
+    let script = format!("{} | head -c 70000 | sha256sum", "\"$@\"");
+    let mut cut = Command::new("bash");
+    cut.args(["-c", &script, "bash"]).arg(program().unwrap()).arg("asset").args(with(&["-o", "-"]));
+    let cut = run::text(cut.envs(&tool.settings.variables).current_dir(&folder)).unwrap();
+    assert!(cut.starts_with(&cache::sha256(&whole[..70_000])), "{cut}");
+
+    // Ended by the system in the middle, with a part that is on the disk; then again.
+    let mut limited = Command::new("prlimit");
+    limited.args(["--fsize=20000000", "--core=0"]).arg(program().unwrap()).arg("asset").args(with(&["-o", "out.iso"]));
+    let ended = limited.envs(&tool.settings.variables).current_dir(&folder).output().unwrap();
+    assert!(!ended.status.success() && !folder.join("out.iso").exists());
+    assert_eq!(fs::metadata(folder.join(&part)).unwrap().len(), 20_000_000);
+    let again = tool.run(&with(&["-o", "out.iso", "--sha256"]));
+    ends_well(&again);
+    let kept =
+        said(&again).lines().find_map(|line| line.strip_suffix(" bytes of an earlier attempt are kept")?.parse().ok());
+    let kept: u64 = kept.unwrap_or_else(|| panic!("{}", said(&again)));
+    assert!((19_000_000..=20_000_000).contains(&kept), "{kept}");
+    assert!(fs::read(folder.join("out.iso")).unwrap() == whole);
+    assert!(!folder.join(&part).exists());
+    fs::write(folder.join("sum"), &again.stdout).unwrap();
+    run::output(Command::new("sha256sum").args(["--strict", "-c", "sum"]).current_dir(&folder)).unwrap();
+
+    // A part that is not what it should be is not kept beyond where it is wrong.
+    let mut wrong = whole[..15_000_000].to_vec();
+    wrong[7_000_000] ^= 1;
+    fs::write(folder.join(&part), wrong).unwrap();
+    ends_well(&tool.run(&with(&["-o", "out.iso"])));
+    assert!(fs::read(folder.join("out.iso")).unwrap() == whole);
+
+    let plan = tool.run(&with(&["--plan"]));
+    ends_well(&plan);
+    check_plan(&String::from_utf8(plan.stdout).unwrap(), &whole);
+    check_refusals(&tool, &folder);
+}
+
+/// What cannot be made is said in a line, and nothing is left behind.
+fn check_refusals(tool: &Tool<'_>, folder: &Path) {
+    fs::write(folder.join("bad.yaml"), "customization: [1\n").unwrap();
+    fs::write(folder.join("nosuch.yaml"), "customization: {systemExtensions: {officialExtensions: [siderolabs/helo]}}")
+        .unwrap();
+    let before = fs::read_dir(folder).unwrap().count();
+    for (args, cause) in [
+        (["three.yaml", "v1.13.2", "metal-amd64.floppy"], "metal-amd64.floppy"),
+        (["three.yaml", "v1.13.2", "metal-riscv64.iso"], "riscv64"),
+        (["three.yaml", "v1.13.2", "toaster-amd64.iso"], "toaster"),
+        (["three.yaml", "v1.99.0", ISO], "1.99.0"),
+        (["three.yaml", "one", ISO], "one"),
+        (["bad.yaml", "v1.13.2", ISO], "line"),
+        (["nosuch.yaml", "v1.13.2", ISO], "siderolabs/helo"),
+        (["none.yaml", "v1.13.2", ISO], "none.yaml"),
+    ] {
+        let refused = tool.run(&args);
+        assert!(!refused.status.success(), "{args:?}");
+        assert!(refused.stdout.is_empty(), "{args:?}");
+        let text = said(&refused);
+        let last = text.lines().last().unwrap_or_default();
+        assert!(text.contains(cause) && !text.contains("panicked") && last.len() > 10, "{args:?}: {text}");
+    }
+    assert_eq!(fs::read_dir(folder).unwrap().count(), before, "files were left behind");
+}
