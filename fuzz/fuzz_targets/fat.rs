@@ -1,43 +1,36 @@
 //! FAT volumes of any size for any tree: refused, or laid out in the promised length with every file where it is said to be.
 #![no_main]
 
+use fuzz::{Input, hold_ranges};
 use image_factory::format::fat::{Format, Options, lay_out};
 use image_factory::format::tree::{FileTree, Node};
 use image_factory::types::Digest;
 use image_factory::virtual_file::VirtualFile;
 
-/// Numbers from the front of the data; zeros when it is used up.
-fn take(data: &mut &[u8], len: usize) -> u64 {
-    let (front, rest) = data.split_at(len.min(data.len()));
-    *data = rest;
-    front.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
-}
-
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let mut data = data;
+    let mut input = Input::new(data);
     // Sizes that are mostly possible: a power of two, and a few sectors more.
-    let sector_size = match take(&mut data, 1) {
+    let sector_size = match input.number(1) {
         number @ 0..=31 => 1 << number,
         number => 512 << (number % 4),
     };
-    let size = (1u64 << (take(&mut data, 1) % 48)) + take(&mut data, 2) * u64::from(sector_size);
-    let choice = take(&mut data, 1);
-    let label = take(&mut data, 2).to_string();
+    let size = (1u64 << (input.number(1) % 48)) + input.number(2) * u64::from(sector_size);
+    let choice = input.number(1);
+    let label = input.number(2).to_string();
     let options = Options {
         size,
         sector_size,
         format: [None, None, Some(Format::Fat16), Some(Format::Fat32)][(choice % 4) as usize],
         sectors_per_cluster: (choice & 4 != 0).then(|| 1 << (choice / 8 % 8)),
-        alignment: 1u32 << (take(&mut data, 1) % 24),
+        alignment: 1u32 << (input.number(1) % 24),
         label: &label,
         serial: 1,
-        mtime: take(&mut data, 4) as u32,
+        mtime: input.number(4) as u32,
     };
     let mut tree = FileTree::new();
-    while !data.is_empty() {
-        let (kind, len, name) = (take(&mut data, 1), take(&mut data, 3), take(&mut data, 1) as usize);
-        let (path, rest) = data.split_at(name.min(data.len()));
-        data = rest;
+    while !input.is_empty() {
+        let (kind, len, name) = (input.number(1), input.number(3), input.number(1) as usize);
+        let path = input.bytes(name);
         let node = match kind {
             0 => Node::directory(0o755),
             1 => Node::symlink("x"),
@@ -57,4 +50,5 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         assert_eq!(at % u64::from(options.alignment), 0);
         assert_eq!(volume.image.slice(at..at + contents.len()), *contents);
     }
+    hold_ranges(&volume.image, &mut Input::new(data));
 });

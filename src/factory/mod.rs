@@ -26,7 +26,7 @@ use crate::types::{Digest, DigestError, TalosVersion};
 use crate::virtual_file::{Extent, ReadBlob, VirtualFile};
 
 pub use announced::Document;
-pub use assets::{Algorithm, Asset, Credentials, PlanLine};
+pub use assets::{Algorithm, Asset, AssetKind, AssetPath, Credentials, PathError, PlanLine};
 pub use error::FactoryError;
 pub use repository::{InstallerImage, Repository};
 pub use schematics::Created;

@@ -21,11 +21,13 @@ use crate::factory::Factory;
 use crate::telemetry::Metrics;
 
 pub use body::Body;
+pub use disposition::attachment;
+pub use range::respond;
 pub use record::Recorded;
+pub use routes::{Found, Route, find};
 
 use error::{ApiError, OciCode};
 use record::Record;
-use routes::{Found, Route};
 
 /// Name and echo of the request ID.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -25,10 +25,9 @@ use crate::types::{Digest, TalosVersion};
 use crate::virtual_file::VirtualFile;
 
 pub use checksums::{Algorithm, Checksum};
+pub use path::{AssetKind, AssetPath, PathError};
 pub use plan::PlanLine;
 pub use pxe::Credentials;
-
-use path::{AssetKind, AssetPath, PathError};
 
 /// Bytes of extent lists kept in memory.
 const MEMORY: u64 = 16 << 20;
