@@ -51,7 +51,9 @@ fn parse(header: &str, len: u64) -> Wanted {
         (n, _) if n > MAX_RANGES => Wanted::Everything,
         (_, 0) => Wanted::Unsatisfiable,
         // Parts that overlap or together exceed the file: the whole is shorter.
-        _ if parts.iter().map(|part| part.end - part.start).sum::<u64>() > len => Wanted::Everything,
+        _ if parts.iter().map(|part| u128::from(part.end - part.start)).sum::<u128>() > u128::from(len) => {
+            Wanted::Everything
+        }
         _ => Wanted::Parts(parts),
     }
 }
@@ -188,5 +190,7 @@ mod tests {
         ] {
             assert_eq!(parse(header, 10), want, "{header}");
         }
+        let twice_more_than_can_be_counted = "bytes=0-18446744073709551614,1-18446744073709551614";
+        assert_eq!(parse(twice_more_than_can_be_counted, u64::MAX), Wanted::Everything);
     }
 }
