@@ -267,3 +267,6 @@ fn outline(laid: &Layout, volume: &Volume, uki: Option<&Uki>, version: &TalosVer
     }
     outline
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,16 +60,12 @@ impl BlobWrite for Writer {
         let (target, len) = (self.shared.blob(&digest), self.len);
         // Memory alone does not vouch for it: another process on the folder may have dropped the blob.
         match fs::metadata(&target).ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len()) {
-            Some(found) if found == len => {
-                if self.shared.recency.touch(&digest, || target.clone()).is_some() {
-                    return Ok((digest, len));
-                }
-            }
-            Some(found) => {
+            Some(found) if found != len => {
                 tracing::error!(%digest, found, len, "a stored blob has another length; it is replaced");
                 self.shared.drop_blob(&digest)?;
             }
-            None => {}
+            Some(_) if self.shared.recency.touch(&digest, || target.clone()).is_some() => return Ok((digest, len)),
+            _ => {}
         }
         let shared = self.shared.clone();
         let (reservation, victims) = shared.recency.reserve(len)?;
