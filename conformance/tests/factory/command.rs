@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use anyhow::Result;
 use conformance::factory::{Settings, program};
 use conformance::{cache, run};
 
@@ -18,18 +19,18 @@ struct Tool<'a> {
 
 impl Tool<'_> {
     /// The command on the store of the world's factory, in a folder of its own.
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(program().unwrap());
+    fn command(&self, args: &[&str]) -> Result<Command> {
+        let mut command = Command::new(program()?);
         command.arg("asset").args(args).envs(&self.settings.variables).current_dir(self.folder());
-        command
+        Ok(command)
     }
 
     fn folder(&self) -> std::path::PathBuf {
         self.world.at("command")
     }
 
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
+    fn run(&self, args: &[&str]) -> Result<Output> {
+        Ok(self.command(args)?.output()?)
     }
 }
 
@@ -42,11 +43,11 @@ fn ends_well(output: &Output) {
 }
 
 /// The lines of a plan name every byte once, in order, and what is known of it is so.
-fn check_plan(plan: &str, whole: &[u8]) {
+fn check_plan(plan: &str, whole: &[u8]) -> Result<()> {
     let mut at = 0;
     for line in plan.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let (offset, len): (usize, usize) = (words[0].parse().unwrap(), words[1].parse().unwrap());
+        let (offset, len): (usize, usize) = (words[0].parse()?, words[1].parse()?);
         assert_eq!(offset, at, "{line}");
         assert!(len > 0, "{line}");
         let bytes = &whole[offset..offset + len];
@@ -72,6 +73,7 @@ fn check_plan(plan: &str, whole: &[u8]) {
     ] {
         assert!(plan.contains(part), "{part} in\n{plan}");
     }
+    Ok(())
 }
 
 #[test]
@@ -92,13 +94,13 @@ fn the_command_gives_the_servers_bytes() {
     let with = |args: &[&'static str]| [&wanted[..], args].concat();
 
     for path in ["cmdline-metal-amd64", "installer-arm64.tar", ISO] {
-        ends_well(&tool.run(&["three.yaml", "1.13.2", path]));
+        ends_well(&tool.run(&["three.yaml", "1.13.2", path]).unwrap());
         let served = world.get(&format!("/image/{id}/v1.13.2/{path}")).unwrap().bytes().unwrap();
         assert!(fs::read(folder.join(path)).unwrap() == served, "{path}");
     }
 
     // A pipe gets the bytes and nothing else.
-    let piped = tool.run(&with(&["-o", "-", "--sha256"]));
+    let piped = tool.run(&with(&["-o", "-", "--sha256"])).unwrap();
     ends_well(&piped);
     assert!(piped.stdout == whole);
     assert!(said(&piped).ends_with(&format!("{}  -\n", cache::sha256(&whole))), "{}", said(&piped));
@@ -114,7 +116,7 @@ fn the_command_gives_the_servers_bytes() {
     let ended = limited.envs(&tool.settings.variables).current_dir(&folder).output().unwrap();
     assert!(!ended.status.success() && !folder.join("out.iso").exists());
     assert_eq!(fs::metadata(folder.join(&part)).unwrap().len(), 20_000_000);
-    let again = tool.run(&with(&["-o", "out.iso", "--sha256"]));
+    let again = tool.run(&with(&["-o", "out.iso", "--sha256"])).unwrap();
     ends_well(&again);
     let kept =
         said(&again).lines().find_map(|line| line.strip_suffix(" bytes of an earlier attempt are kept")?.parse().ok());
@@ -129,21 +131,23 @@ fn the_command_gives_the_servers_bytes() {
     let mut wrong = whole[..15_000_000].to_vec();
     wrong[7_000_000] ^= 1;
     fs::write(folder.join(&part), wrong).unwrap();
-    ends_well(&tool.run(&with(&["-o", "out.iso"])));
+    ends_well(&tool.run(&with(&["-o", "out.iso"])).unwrap());
     assert!(fs::read(folder.join("out.iso")).unwrap() == whole);
 
-    let plan = tool.run(&with(&["--plan"]));
+    let plan = tool.run(&with(&["--plan"])).unwrap();
     ends_well(&plan);
-    check_plan(&String::from_utf8(plan.stdout).unwrap(), &whole);
-    check_refusals(&tool, &folder);
+    check_plan(&String::from_utf8(plan.stdout).unwrap(), &whole).unwrap();
+    check_refusals(&tool, &folder).unwrap();
 }
 
 /// What cannot be made is said in a line, and nothing is left behind.
-fn check_refusals(tool: &Tool<'_>, folder: &Path) {
-    fs::write(folder.join("bad.yaml"), "customization: [1\n").unwrap();
-    fs::write(folder.join("nosuch.yaml"), "customization: {systemExtensions: {officialExtensions: [siderolabs/helo]}}")
-        .unwrap();
-    let before = fs::read_dir(folder).unwrap().count();
+fn check_refusals(tool: &Tool<'_>, folder: &Path) -> Result<()> {
+    fs::write(folder.join("bad.yaml"), "customization: [1\n")?;
+    fs::write(
+        folder.join("nosuch.yaml"),
+        "customization: {systemExtensions: {officialExtensions: [siderolabs/helo]}}",
+    )?;
+    let before = fs::read_dir(folder)?.count();
     for (args, cause) in [
         (["three.yaml", "v1.13.2", "metal-amd64.floppy"], "metal-amd64.floppy"),
         (["three.yaml", "v1.13.2", "metal-riscv64.iso"], "riscv64"),
@@ -154,12 +158,13 @@ fn check_refusals(tool: &Tool<'_>, folder: &Path) {
         (["nosuch.yaml", "v1.13.2", ISO], "siderolabs/helo"),
         (["none.yaml", "v1.13.2", ISO], "none.yaml"),
     ] {
-        let refused = tool.run(&args);
+        let refused = tool.run(&args)?;
         assert!(!refused.status.success(), "{args:?}");
         assert!(refused.stdout.is_empty(), "{args:?}");
         let text = said(&refused);
         let last = text.lines().last().unwrap_or_default();
         assert!(text.contains(cause) && !text.contains("panicked") && last.len() > 10, "{args:?}: {text}");
     }
-    assert_eq!(fs::read_dir(folder).unwrap().count(), before, "files were left behind");
+    assert_eq!(fs::read_dir(folder)?.count(), before, "files were left behind");
+    Ok(())
 }
