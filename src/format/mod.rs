@@ -15,4 +15,5 @@ mod sparse;
 pub mod squashfs;
 pub mod tar;
 pub mod tree;
+pub mod xfs;
 pub mod yaml;

@@ -53,6 +53,7 @@ pub const MACHINE: &[&str] = &[
     "umoci",
     "wget",
     "xorriso",
+    "xfsprogs",
     "xz-utils",
     "zstd",
 ];

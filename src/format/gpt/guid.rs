@@ -30,6 +30,11 @@ impl Guid {
         Self(bytes)
     }
 
+    /// The bytes in the order in which it is written as text: a UUID as file systems hold it.
+    pub fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+
     /// The bytes on disk: the first three fields are little-endian there.
     pub fn on_disk(self) -> [u8; 16] {
         let mut bytes = self.0;
