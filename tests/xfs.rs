@@ -1,7 +1,7 @@
 //! XFS volumes against other people's programs: `xfs_repair` finds nothing wrong with them, `xfs_db` reads what was meant,
 //! GRUB reads every file back, Linux mounts them and writes into them.
 //!
-//! Debian packages: grub-common, xfsprogs.
+//! Debian packages: grub-common, xfsprogs; and, unpacked by `conformance prepare`, xfsprogs of Debian 13.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeMap;
@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use image_factory::format::tree::{FileTree, Node};
@@ -133,19 +134,41 @@ fn run(command: &mut Command) -> String {
     format!("{out}{err}")
 }
 
-/// Lets `xfs_repair` check an image: it must have nothing to say but what it is doing, and that it does not know the
-/// sectors of the disk below.
+/// `xfs_repair` of the unpacked packages (6.13), started through their C library.
+static NEWER: LazyLock<Vec<PathBuf>> = LazyLock::new(|| {
+    let cache = std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"));
+    let packages = cache.join("image-factory-conformance/packages");
+    let lock = fs::read(packages.join("lock.json")).expect("packages unpacked by `conformance prepare`");
+    let lock: serde_json::Value = serde_json::from_slice(&lock).unwrap();
+    let folder = |name: &str| packages.join(lock["packages"][name]["sha256"].as_str().expect(name));
+    let libraries = |name| folder(name).join("usr/lib/x86_64-linux-gnu");
+    let path = ["libc6:amd64", "libblkid1:amd64", "liburcu8t64:amd64", "libuuid1:amd64"].map(libraries);
+    vec![
+        path[0].join("ld-linux-x86-64.so.2"),
+        "--library-path".into(),
+        std::env::join_paths(&path).unwrap().into(),
+        folder("xfsprogs:amd64").join("usr/sbin/xfs_repair"),
+    ]
+});
+
+/// Lets `xfs_repair`, the machine's (6.1 on Debian 12) and a newer one, check an image: they must have nothing to say but
+/// what they are doing, and that they do not know the sectors of the disk below.
 fn repair(image: &str) {
-    let report = run(Command::new("xfs_repair").args(["-n", "-f", image]));
-    let doing = ["Phase ", "        - ", "No modify flag set, skipping "];
-    let host = [
-        "Cannot get host filesystem geometry.",
-        "Repair may fail if there is a sector size mismatch between",
-        "the image and the host filesystem.",
-    ];
-    let strange = |line: &&str| !doing.iter().any(|doing| line.starts_with(doing)) && !host.contains(line);
-    assert_eq!(report.lines().filter(strange).collect::<Vec<_>>(), [""; 0], "{report}");
-    assert!(report.contains("Phase 7 - verify link counts..."), "{report}");
+    let mut newer = Command::new(&NEWER[0]);
+    newer.args(&NEWER[1..]);
+    for mut command in [Command::new("xfs_repair"), newer] {
+        let report = run(command.args(["-n", "-f", image]));
+        let doing = ["Phase ", "        - ", "No modify flag set, skipping "];
+        let host = [
+            "Cannot get host filesystem geometry.",
+            "Repair may fail if there is a sector size mismatch between",
+            "the image and the host filesystem.",
+        ];
+        let strange = |line: &&str| !doing.iter().any(|doing| line.starts_with(doing)) && !host.contains(line);
+        assert_eq!(report.lines().filter(strange).collect::<Vec<_>>(), [""; 0], "{report}");
+        assert!(report.contains("Phase 7 - verify link counts..."), "{report}");
+    }
 }
 
 /// What `xfs_db` prints for commands.
