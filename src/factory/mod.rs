@@ -23,7 +23,7 @@ use crate::sign::ImageSigner;
 use crate::store::BlobStore;
 use crate::telemetry::Metrics;
 use crate::types::{Digest, DigestError, TalosVersion};
-use crate::virtual_file::{Extent, ReadBlob, VirtualFile};
+use crate::virtual_file::{ReadBlob, VirtualFile};
 
 pub use announced::Document;
 pub use assets::{Algorithm, Asset, AssetKind, AssetPath, Credentials, PathError, PlanLine};
@@ -189,10 +189,8 @@ fn signature_subject(tag: &str) -> Option<Digest> {
 
 /// Whether all blobs under a file are in the store. Blocks.
 fn is_whole(store: &dyn BlobStore, file: &VirtualFile) -> Result<bool, FactoryError> {
-    for extent in file.extents() {
-        if let Extent::Blob { digest, offset, len } = extent
-            && store.open(digest)?.is_none_or(|blob| blob.len() < offset.saturating_add(*len))
-        {
+    for (digest, end) in file.blobs() {
+        if store.open(&digest)?.is_none_or(|blob| blob.len() < end) {
             return Ok(false);
         }
     }

@@ -6,16 +6,21 @@
 //! 2 Blob    32 raw digest bytes, offset (u64), length (u64)
 //! 3 Repeat  unit length (u32), unit, times (u64)
 //! 4 Count   first (u64), step (u64), width in bytes (u8), byte order (u8: 0 little, 1 big), times (u64)
+//! 5 Framed  header length (u32), header, block length (u64), source
+//! 6 Coded   coder (u8: 1 Sha256Hex, 2 Crc32, 3 VmdkGrains), for 3 the first sector (u64), from (u64), to (u64), source
 //! ```
+//! A source is a list itself: the number of its extents (u32) and these, to a depth of at most 8.
 //! All integers are little-endian. Variant numbers never change meaning; new ones may come.
 
 use bytes::{Buf, Bytes};
 
-use super::{Endian, Extent, VirtualFile, Width};
+use super::{Coder, Endian, Extent, VirtualFile, Width};
 use crate::types::Digest;
 
 const MAGIC: &[u8; 3] = b"IFX";
 const VERSION: u8 = 1;
+/// How deep lists may lie in one another: an archive with a digest over a coded file, compressed, needs 5.
+const DEPTH: u8 = 8;
 
 /// A stored extent list that cannot be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -37,36 +42,7 @@ impl VirtualFile {
         let mut out = Vec::new();
         out.extend_from_slice(MAGIC);
         out.push(VERSION);
-        out.extend_from_slice(&(self.extents().len() as u32).to_le_bytes());
-        for extent in self.extents() {
-            match extent {
-                Extent::Inline(bytes) => {
-                    out.push(1);
-                    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-                    out.extend_from_slice(bytes);
-                }
-                Extent::Blob { digest, offset, len } => {
-                    out.push(2);
-                    out.extend_from_slice(digest.raw());
-                    out.extend_from_slice(&offset.to_le_bytes());
-                    out.extend_from_slice(&len.to_le_bytes());
-                }
-                Extent::Repeat { unit, times } => {
-                    out.push(3);
-                    out.extend_from_slice(&(unit.len() as u32).to_le_bytes());
-                    out.extend_from_slice(unit);
-                    out.extend_from_slice(&times.to_le_bytes());
-                }
-                Extent::Count { first, step, width, endian, times } => {
-                    out.push(4);
-                    out.extend_from_slice(&first.to_le_bytes());
-                    out.extend_from_slice(&step.to_le_bytes());
-                    out.push(width.bytes());
-                    out.push(u8::from(*endian == Endian::Big));
-                    out.extend_from_slice(&times.to_le_bytes());
-                }
-            }
-        }
+        encode_list(self, &mut out);
         out
     }
 
@@ -80,22 +56,75 @@ impl VirtualFile {
             return Err(DecodeError::Version);
         }
         rest.advance(4);
-        let count = rest.get_u32_le();
-        let mut extents = Vec::new();
-        let mut total: u64 = 0;
-        for _ in 0..count {
-            let extent = decode_extent(&mut rest)?;
-            total = total.checked_add(extent.len()).ok_or(DecodeError::Damaged)?;
-            extents.push(extent);
-        }
-        if rest.has_remaining() {
-            return Err(DecodeError::Damaged);
-        }
-        Ok(Self::from_extents(extents))
+        let file = decode_list(&mut rest, DEPTH)?;
+        if rest.has_remaining() { Err(DecodeError::Damaged) } else { Ok(file) }
     }
 }
 
-fn decode_extent(rest: &mut Bytes) -> Result<Extent, DecodeError> {
+/// The number of extents and these.
+fn encode_list(file: &VirtualFile, out: &mut Vec<u8>) {
+    out.extend_from_slice(&(file.extents().len() as u32).to_le_bytes());
+    for extent in file.extents() {
+        match extent {
+            Extent::Inline(bytes) => {
+                out.push(1);
+                out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+                out.extend_from_slice(bytes);
+            }
+            Extent::Blob { digest, offset, len } => {
+                out.push(2);
+                out.extend_from_slice(digest.raw());
+                out.extend_from_slice(&offset.to_le_bytes());
+                out.extend_from_slice(&len.to_le_bytes());
+            }
+            Extent::Repeat { unit, times } => {
+                out.push(3);
+                out.extend_from_slice(&(unit.len() as u32).to_le_bytes());
+                out.extend_from_slice(unit);
+                out.extend_from_slice(&times.to_le_bytes());
+            }
+            Extent::Count { first, step, width, endian, times } => {
+                out.push(4);
+                out.extend_from_slice(&first.to_le_bytes());
+                out.extend_from_slice(&step.to_le_bytes());
+                out.push(width.bytes());
+                out.push(u8::from(*endian == Endian::Big));
+                out.extend_from_slice(&times.to_le_bytes());
+            }
+            Extent::Framed { header, block, source } => {
+                out.push(5);
+                out.extend_from_slice(&(header.len() as u32).to_le_bytes());
+                out.extend_from_slice(header);
+                out.extend_from_slice(&block.to_le_bytes());
+                encode_list(source, out);
+            }
+            Extent::Coded { coder, source, range } => {
+                out.extend_from_slice(&[6, coder.number()]);
+                if let Coder::VmdkGrains { first_sector } = coder {
+                    out.extend_from_slice(&first_sector.to_le_bytes());
+                }
+                out.extend_from_slice(&range.start.to_le_bytes());
+                out.extend_from_slice(&range.end.to_le_bytes());
+                encode_list(source, out);
+            }
+        }
+    }
+}
+
+/// Reads a list in which others lie `depth` deep at most.
+fn decode_list(rest: &mut Bytes, depth: u8) -> Result<VirtualFile, DecodeError> {
+    let count = rest.try_get_u32_le().map_err(|_| DecodeError::Damaged)?;
+    let mut extents = Vec::new();
+    let mut total: u64 = 0;
+    for _ in 0..count {
+        let extent = decode_extent(rest, depth)?;
+        total = total.checked_add(extent.len()).ok_or(DecodeError::Damaged)?;
+        extents.push(extent);
+    }
+    Ok(VirtualFile::from_extents(extents))
+}
+
+fn decode_extent(rest: &mut Bytes, depth: u8) -> Result<Extent, DecodeError> {
     let damaged = |_| DecodeError::Damaged;
     match rest.try_get_u8().map_err(damaged)? {
         1 => Ok(Extent::Inline(take(rest)?)),
@@ -132,8 +161,40 @@ fn decode_extent(rest: &mut Bytes) -> Result<Extent, DecodeError> {
             times.checked_mul(u64::from(width.bytes())).ok_or(DecodeError::Damaged)?;
             Ok(Extent::Count { first, step, width, endian, times })
         }
+        5 => {
+            let header = take(rest)?;
+            let block = rest.try_get_u64_le().map_err(damaged)?;
+            let source = decode_source(rest, depth)?;
+            let frame = block.checked_add(header.len() as u64).ok_or(DecodeError::Damaged)?;
+            if header.is_empty() || block == 0 || !source.len().is_multiple_of(block) {
+                return Err(DecodeError::Damaged);
+            }
+            frame.checked_mul(source.len() / block).ok_or(DecodeError::Damaged)?;
+            Ok(Extent::Framed { header, block, source })
+        }
+        6 => {
+            let coder = match rest.try_get_u8().map_err(damaged)? {
+                1 => Coder::Sha256Hex,
+                2 => Coder::Crc32,
+                3 => Coder::VmdkGrains { first_sector: rest.try_get_u64_le().map_err(damaged)? },
+                _ => return Err(DecodeError::Damaged),
+            };
+            let range = rest.try_get_u64_le().map_err(damaged)?..rest.try_get_u64_le().map_err(damaged)?;
+            let source = decode_source(rest, depth)?;
+            let coded = coder.coded_len(source.len()).ok_or(DecodeError::Damaged)?;
+            if range.start > range.end || range.end > coded {
+                return Err(DecodeError::Damaged);
+            }
+            let (coder, source, range) = coder.narrow(&source, range);
+            Ok(Extent::Coded { coder, source, range })
+        }
         other => Err(DecodeError::Variant(other)),
     }
+}
+
+/// A list inside an extent.
+fn decode_source(rest: &mut Bytes, depth: u8) -> Result<VirtualFile, DecodeError> {
+    decode_list(rest, depth.checked_sub(1).ok_or(DecodeError::Damaged)?)
 }
 
 /// A length and as many bytes.

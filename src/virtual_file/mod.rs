@@ -4,7 +4,9 @@
 //! be read at once; nothing is ever built. Bytes of blobs come from a [`ReadBlob`].
 
 mod codec;
+mod coder;
 mod count;
+mod holes;
 mod read;
 
 use std::ops::Range;
@@ -15,6 +17,7 @@ use bytes::Bytes;
 use crate::types::Digest;
 
 pub use codec::DecodeError;
+pub use coder::Coder;
 pub use count::{Endian, Width};
 pub use read::{Pieces, ReadBlob, ReadError, Reader};
 
@@ -52,6 +55,24 @@ pub enum Extent {
         /// How many numbers.
         times: u64,
     },
+    /// `source` in blocks, each behind the same header: stored blocks of compressed streams.
+    Framed {
+        /// What stands before each block; never empty.
+        header: Bytes,
+        /// Bytes a block; never 0.
+        block: u64,
+        /// The blocks' contents: a whole number of blocks.
+        source: VirtualFile,
+    },
+    /// A range of what a coder makes of `source`: bytes that depend on contents, made as they are read.
+    Coded {
+        /// What makes them.
+        coder: Coder,
+        /// What they are made of.
+        source: VirtualFile,
+        /// Which of the coded bytes.
+        range: Range<u64>,
+    },
 }
 
 impl Extent {
@@ -62,6 +83,8 @@ impl Extent {
             Self::Blob { len, .. } => *len,
             Self::Repeat { unit, times } => unit.len() as u64 * times,
             Self::Count { width, times, .. } => u64::from(width.bytes()) * times,
+            Self::Framed { header, block, source } => (header.len() as u64 + block) * (source.len() / block),
+            Self::Coded { range, .. } => range.end - range.start,
         }
     }
 
@@ -114,6 +137,19 @@ impl VirtualFile {
     /// The numbers `first`, `first + step`, ..., `times` of them, cut to `width` bytes each.
     pub fn count(first: u64, step: u64, width: Width, endian: Endian, times: u64) -> Self {
         Self::from_extents([Extent::Count { first, step, width, endian, times }])
+    }
+
+    /// The blocks of `block` bytes of `source`, each behind `header`; what is left behind the last whole block is left
+    /// out. Neither `header` nor `block` may be nothing.
+    pub fn framed(header: impl Into<Bytes>, block: u64, source: &Self) -> Self {
+        let source = source.slice(0..source.len() - source.len() % block);
+        Self::from_extents([Extent::Framed { header: header.into(), block, source }])
+    }
+
+    /// What `coder` makes of `source`; a file of no bytes when that is no whole number of the coder's units.
+    pub fn coded(coder: Coder, source: Self) -> Self {
+        let range = 0..coder.coded_len(source.len()).unwrap_or(0);
+        Self::from_extents([Extent::Coded { coder, source, range }])
     }
 
     /// The files one after another.
@@ -169,6 +205,16 @@ impl VirtualFile {
         &self.extents
     }
 
+    /// The blobs that are under the file, one time for each place where they are, and up to which byte they are needed.
+    pub fn blobs(&self) -> Vec<(Digest, u64)> {
+        let under = |extent: &Extent| match extent {
+            Extent::Blob { digest, offset, len } => vec![(*digest, offset.saturating_add(*len))],
+            Extent::Framed { source, .. } | Extent::Coded { source, .. } => source.blobs(),
+            Extent::Inline(_) | Extent::Repeat { .. } | Extent::Count { .. } => Vec::new(),
+        };
+        self.extents.iter().flat_map(under).collect()
+    }
+
     /// The part of the file inside `range`; what lies behind the end is left out.
     pub fn slice(&self, range: Range<u64>) -> Self {
         Self::from_extents(self.parts(range))
@@ -200,60 +246,79 @@ impl VirtualFile {
     }
 }
 
-/// The extents that stand for `range` of one extent: one, or three where a range cuts into repeated units.
+/// The extents that stand for `range` of one extent: one, or more where a range cuts into units.
 fn cut(extent: &Extent, range: Range<u64>) -> Vec<Extent> {
+    let bytes = |bytes: &Bytes, part: Range<u64>| Extent::Inline(bytes.slice(part.start as usize..part.end as usize));
     match extent {
-        Extent::Inline(bytes) => vec![Extent::Inline(bytes.slice(range.start as usize..range.end as usize))],
+        Extent::Inline(all) => vec![bytes(all, range)],
         Extent::Blob { digest, offset, .. } => {
             vec![Extent::Blob { digest: *digest, offset: offset + range.start, len: range.end - range.start }]
         }
         Extent::Repeat { unit, .. } => {
-            let whole = |_, times| Extent::Repeat { unit: unit.clone(), times };
-            cut_units(unit.len(), range, |_, part| unit.slice(part), whole)
+            let whole = |units: Range<u64>| Extent::Repeat { unit: unit.clone(), times: units.end - units.start };
+            cut_units(unit.len() as u64, range, |_, part| vec![bytes(unit, part)], whole)
         }
         Extent::Count { first, step, width, endian, .. } => {
             let number = |index: u64| first.wrapping_add(step.wrapping_mul(index));
-            let part = |index, part: Range<usize>| {
-                let mut bytes = vec![0; part.len()];
-                count::fill(number(index), *step, *width, *endian, part.start as u64, &mut bytes);
-                bytes.into()
+            let part = |index, part: Range<u64>| {
+                let mut bytes = vec![0; (part.end - part.start) as usize];
+                count::fill(number(index), *step, *width, *endian, part.start, &mut bytes);
+                vec![Extent::Inline(bytes.into())]
             };
-            let whole = |index, times| Extent::Count {
-                first: number(index),
+            let whole = |units: Range<u64>| Extent::Count {
+                first: number(units.start),
                 step: *step,
                 width: *width,
                 endian: *endian,
-                times,
+                times: units.end - units.start,
             };
-            cut_units(usize::from(width.bytes()), range, part, whole)
+            cut_units(u64::from(width.bytes()), range, part, whole)
+        }
+        Extent::Framed { header, block, source } => {
+            let head = header.len() as u64;
+            let part = |index: u64, part: Range<u64>| {
+                let front = bytes(header, part.start.min(head)..part.end.min(head));
+                let inside = |at: u64| index * block + at.saturating_sub(head);
+                [front].into_iter().chain(source.parts(inside(part.start)..inside(part.end))).collect()
+            };
+            let whole = |units: Range<u64>| Extent::Framed {
+                header: header.clone(),
+                block: *block,
+                source: source.slice(units.start * block..units.end * block),
+            };
+            cut_units(head + block, range, part, whole)
+        }
+        Extent::Coded { coder, source, range: coded } => {
+            let wanted = coded.start + range.start..coded.start + range.end;
+            let (coder, source, range) = coder.narrow(source, wanted);
+            vec![Extent::Coded { coder, source, range }]
         }
     }
 }
 
-/// Cuts a row of units of `size` bytes: the end of a unit, whole units, the beginning of one.
+/// Cuts a row of units of `unit` bytes: the end of a unit, whole units, the beginning of one.
 ///
-/// `part` gives bytes of the unit of an index, `whole` the extent of as many units from an index on.
+/// `part` gives a range of the unit of an index, `whole` the extent of a range of units.
 fn cut_units(
-    size: usize,
+    unit: u64,
     range: Range<u64>,
-    part: impl Fn(u64, Range<usize>) -> Bytes,
-    whole: impl Fn(u64, u64) -> Extent,
+    part: impl Fn(u64, Range<u64>) -> Vec<Extent>,
+    whole: impl Fn(Range<u64>) -> Extent,
 ) -> Vec<Extent> {
-    let unit = size as u64;
     let (first, last) = (range.start / unit, (range.end - 1) / unit);
-    let (head, tail) = ((range.start % unit) as usize, ((range.end - 1) % unit + 1) as usize);
-    if first == last && tail - head != size {
-        return vec![Extent::Inline(part(first, head..tail))];
+    let (head, tail) = (range.start % unit, (range.end - 1) % unit + 1);
+    if first == last && tail - head != unit {
+        return part(first, head..tail);
     }
     let whole_from = if head == 0 { first } else { first + 1 };
-    let whole_to = if tail == size { last + 1 } else { last };
+    let whole_to = if tail == unit { last + 1 } else { last };
     let mut parts = Vec::with_capacity(3);
     if head != 0 {
-        parts.push(Extent::Inline(part(first, head..size)));
+        parts.extend(part(first, head..unit));
     }
-    parts.push(whole(whole_from, whole_to - whole_from));
-    if tail != size {
-        parts.push(Extent::Inline(part(last, 0..tail)));
+    parts.push(whole(whole_from..whole_to));
+    if tail != unit {
+        parts.extend(part(last, 0..tail));
     }
     parts
 }
@@ -283,6 +348,25 @@ fn push_joined(joined: &mut Vec<Extent>, extent: Extent) {
             && width.mask(first.wrapping_add(step.wrapping_mul(*times))) == *f =>
         {
             *times += t;
+        }
+        (Some(Extent::Framed { header, block, source }), Extent::Framed { header: h, block: b, source: s })
+            if (&*header, &*block) == (h, b) =>
+        {
+            *source = VirtualFile::concat([source.clone(), s.clone()]);
+        }
+        (Some(Extent::Coded { coder, source, range }), Extent::Coded { coder: c, source: s, range: r })
+            if (&*coder, &*source, range.end) == (c, s, r.start) =>
+        {
+            range.end = r.end;
+        }
+        (Some(Extent::Coded { coder, source, range }), Extent::Coded { coder: c, source: s, range: r })
+            if coder.is_blockwise()
+                && coder.advanced(source.len()) == *c
+                && Some(range.end) == coder.coded_len(source.len())
+                && r.start == 0 =>
+        {
+            range.end += r.end;
+            *source = VirtualFile::concat([source.clone(), s.clone()]);
         }
         _ => joined.push(extent),
     }

@@ -1,11 +1,12 @@
 //! Reading virtual files.
 
+use std::borrow::Cow;
 use std::io;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Extent, VirtualFile, count};
+use super::{Coder, Extent, VirtualFile, count};
 use crate::types::Digest;
 
 /// Why bytes of a blob could not be had.
@@ -57,6 +58,16 @@ pub trait ReadBlob: Send + Sync {
         let _ = (digest, range);
         None
     }
+
+    /// What is made by reading all of a file, such as its digest. One who can remember it keeps it under `key`, which
+    /// stands for just these bytes, and has it made by one of those who ask at the same time. May block.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    fn remembered(&self, key: &Digest, make: &mut dyn FnMut() -> Result<Bytes, ReadError>) -> Result<Bytes, ReadError> {
+        let _ = key;
+        make()
+    }
 }
 
 impl<T: ReadBlob + ?Sized> ReadBlob for std::sync::Arc<T> {
@@ -66,6 +77,10 @@ impl<T: ReadBlob + ?Sized> ReadBlob for std::sync::Arc<T> {
 
     fn read_ready(&self, digest: &Digest, range: Range<u64>) -> Option<Bytes> {
         (**self).read_ready(digest, range)
+    }
+
+    fn remembered(&self, key: &Digest, make: &mut dyn FnMut() -> Result<Bytes, ReadError>) -> Result<Bytes, ReadError> {
+        (**self).remembered(key, make)
     }
 }
 
@@ -90,9 +105,10 @@ pub struct Pieces<B> {
     max: u64,
 }
 
-/// What comes next: a range of a blob, or bytes that need none.
+/// What comes next: a range of a blob, bytes that a coder makes, or bytes that need no blob.
 enum Piece {
     Blob(Digest, Range<u64>),
+    Coded(Coder, VirtualFile, Range<u64>),
     Constant(Bytes),
 }
 
@@ -103,13 +119,17 @@ impl<B: ReadBlob> Pieces<B> {
     }
 
     fn peek(&self) -> Option<Piece> {
-        let (extent, from) = self.rest.at(self.at)?;
-        let len = (extent.len() - from).min(self.max);
-        Some(match extent {
+        let (extent, from, len) = self.rest.leaf(self.at)?;
+        let len = len.min(self.max);
+        Some(match extent.as_ref() {
             Extent::Blob { digest, offset, .. } => {
                 // Pieces end at multiples of `max` of the blob, so that chunk checks see whole chunks.
                 let start = offset + from;
                 Piece::Blob(*digest, start..start + len.min(self.max - start % self.max))
+            }
+            Extent::Coded { coder, source, range } => {
+                let start = range.start + from;
+                Piece::Coded(*coder, source.clone(), start..start + len)
             }
             Extent::Inline(bytes) if len >= SMALL => Piece::Constant(bytes.slice(from as usize..(from + len) as usize)),
             Extent::Repeat { unit, .. } if len >= SMALL && unit[..] == [0] => {
@@ -119,18 +139,18 @@ impl<B: ReadBlob> Pieces<B> {
         })
     }
 
-    /// The extent at hand and the small ones behind it, up to the next blob or long extent.
+    /// The extent at hand and the small ones behind it, up to the next one that needs a blob, or is long.
     fn gather(&self) -> Bytes {
         let max = self.max.min(GENERATED);
         let mut out = BytesMut::new();
-        while let Some((extent, from)) = self.rest.at(self.at + out.len() as u64) {
-            let (done, len) = (out.len(), extent.len() - from);
+        while let Some((extent, from, len)) = self.rest.leaf(self.at + out.len() as u64) {
+            let done = out.len();
             let long = done > 0 && len >= SMALL;
-            if long || done as u64 == max || matches!(extent, Extent::Blob { .. }) {
+            if long || done as u64 == max || matches!(*extent, Extent::Blob { .. } | Extent::Coded { .. }) {
                 break;
             }
             out.resize(done + len.min(max - done as u64) as usize, 0);
-            fill(extent, from, &mut out[done..]);
+            fill(&extent, from, &mut out[done..]);
         }
         out.freeze()
     }
@@ -139,6 +159,7 @@ impl<B: ReadBlob> Pieces<B> {
     pub fn next_ready(&mut self) -> Option<Bytes> {
         let bytes = match self.peek()? {
             Piece::Blob(digest, range) => self.blobs.read_ready(&digest, range)?,
+            Piece::Coded(..) => return None,
             Piece::Constant(bytes) => bytes,
         };
         self.at += bytes.len() as u64;
@@ -150,22 +171,18 @@ impl<B: ReadBlob> Iterator for Pieces<B> {
     type Item = Result<Bytes, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let bytes = match self.peek()? {
-            Piece::Blob(digest, range) => match self.blobs.read(&digest, range) {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    self.at = self.rest.len();
-                    return Some(Err(error));
-                }
-            },
-            Piece::Constant(bytes) => bytes,
+        let read = match self.peek()? {
+            Piece::Blob(digest, range) => self.blobs.read(&digest, range),
+            Piece::Coded(coder, source, range) => coder.read(&source, range, &self.blobs),
+            Piece::Constant(bytes) => Ok(bytes),
         };
-        self.at += bytes.len() as u64;
-        Some(Ok(bytes))
+        // After an error there is nothing more.
+        self.at = read.as_ref().map_or(self.rest.len(), |bytes| self.at + bytes.len() as u64);
+        Some(read)
     }
 }
 
-/// Writes an extent's bytes from byte `from` on into `out`; those of a blob are left as they are.
+/// Writes an extent's bytes from byte `from` on into `out`; what needs a blob is left as it is.
 fn fill(extent: &Extent, from: u64, out: &mut [u8]) {
     match extent {
         Extent::Inline(bytes) => out.copy_from_slice(&bytes[from as usize..from as usize + out.len()]),
@@ -184,11 +201,27 @@ fn fill(extent: &Extent, from: u64, out: &mut [u8]) {
             }
         }
         Extent::Count { first, step, width, endian, .. } => count::fill(*first, *step, *width, *endian, from, out),
-        Extent::Blob { .. } => {}
+        Extent::Blob { .. } | Extent::Framed { .. } | Extent::Coded { .. } => {}
     }
 }
 
 impl VirtualFile {
+    /// What stands at byte `at`, framed contents found inside their frames: an extent that is not framed itself, which
+    /// of its bytes that is, and how many of them follow one another here.
+    fn leaf(&self, at: u64) -> Option<(Cow<'_, Extent>, u64, u64)> {
+        let (extent, from) = self.at(at)?;
+        let Extent::Framed { header, block, source } = extent else {
+            return Some((Cow::Borrowed(extent), from, extent.len() - from));
+        };
+        let head = header.len() as u64;
+        let (index, within) = (from / (head + block), from % (head + block));
+        let Some(inside) = within.checked_sub(head) else {
+            return Some((Cow::Owned(Extent::Inline(header.clone())), within, head - within));
+        };
+        let (leaf, from, len) = source.leaf(index * block + inside)?;
+        Some((leaf, from, len.min(block - inside)))
+    }
+
     /// The bytes of `range` in pieces of at most `max` bytes; `max` must not be 0.
     pub fn pieces<B: ReadBlob>(&self, range: Range<u64>, blobs: B, max: u64) -> Pieces<B> {
         let whole = range.start == 0 && range.end >= self.len();
@@ -225,6 +258,10 @@ impl ReadBlob for &dyn ReadBlob {
     fn read_ready(&self, digest: &Digest, range: Range<u64>) -> Option<Bytes> {
         (**self).read_ready(digest, range)
     }
+
+    fn remembered(&self, key: &Digest, make: &mut dyn FnMut() -> Result<Bytes, ReadError>) -> Result<Bytes, ReadError> {
+        (**self).remembered(key, make)
+    }
 }
 
 /// A position in a virtual file; see [`VirtualFile::reader`].
@@ -238,19 +275,29 @@ impl<B: ReadBlob> io::Read for Reader<B> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut done = 0;
         while done < buf.len()
-            && let Some((extent, from)) = self.file.at(self.at)
+            && let Some((extent, from, len)) = self.file.leaf(self.at)
         {
-            let n = (extent.len() - from).min((buf.len() - done) as u64) as usize;
-            let out = &mut buf[done..done + n];
-            match extent {
+            let n = len.min((buf.len() - done) as u64);
+            let out = &mut buf[done..done + n as usize];
+            let n = match extent.as_ref() {
                 // What was read before a blob that cannot be must not be lost: it is tried in the next call.
-                Extent::Blob { .. } if done > 0 => break,
+                Extent::Blob { .. } | Extent::Coded { .. } if done > 0 => break,
                 Extent::Blob { digest, offset, .. } => {
                     let start = offset + from;
-                    out.copy_from_slice(&self.blobs.read(digest, start..start + n as u64)?);
+                    out.copy_from_slice(&self.blobs.read(digest, start..start + n)?);
+                    n as usize
                 }
-                constant => fill(constant, from, out),
-            }
+                Extent::Coded { coder, source, range } => {
+                    let start = range.start + from;
+                    let bytes = coder.read(source, start..start + n, &self.blobs)?;
+                    out[..bytes.len()].copy_from_slice(&bytes);
+                    bytes.len()
+                }
+                constant => {
+                    fill(constant, from, out);
+                    out.len()
+                }
+            };
             done += n;
             self.at += n as u64;
         }

@@ -8,7 +8,7 @@ use super::Asset;
 use crate::factory::{Factory, FactoryError, blocking};
 use crate::store::{BlobStore, RecordKind};
 use crate::types::Digest;
-use crate::virtual_file::Extent;
+use crate::virtual_file::{Extent, VirtualFile};
 
 /// A run of bytes of an asset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +68,19 @@ fn describe(extent: &Extent, skipped: u64, names: &HashMap<Digest, String>) -> (
             (format!("{times} numbers of {} bytes from {first} by {step}", width.bytes()), String::new())
         }
         Extent::Repeat { unit, times } => (format!("{times} times {}", hex::encode(unit)), String::new()),
+        Extent::Framed { header, block, source } => {
+            let blocks = source.len() / block;
+            (format!("{blocks} blocks of {block} bytes, each behind {}", hex::encode(header)), under(source, names))
+        }
+        Extent::Coded { coder, source, .. } => (format!("{coder:?} of {} bytes", source.len()), under(source, names)),
     }
+}
+
+/// What is known of the blobs under a file.
+fn under(file: &VirtualFile, names: &HashMap<Digest, String>) -> String {
+    let mut known: Vec<&str> = file.blobs().iter().filter_map(|digest| names.get(digest)).map(String::as_str).collect();
+    known.dedup();
+    known.join(", ")
 }
 
 /// What blobs are, as the records of what was prepared tell.
