@@ -6,6 +6,7 @@ pub mod assemble;
 pub mod catalog;
 pub mod cli;
 pub mod config;
+pub mod encode;
 pub mod factory;
 pub mod format;
 pub mod frontend;

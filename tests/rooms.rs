@@ -13,7 +13,7 @@ mod rooms {
         &["factory"],
         &["catalog", "assemble"],
         &["schematic"],
-        &["format"],
+        &["format", "encode"],
         &["sign", "verify"],
         &["upstream"],
         &["store"],

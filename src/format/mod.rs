@@ -10,10 +10,14 @@ pub mod iso9660;
 pub mod layers;
 #[cfg(test)]
 mod no_blobs;
+pub mod ova;
 pub mod pe;
+pub mod qcow2;
 mod sparse;
 pub mod squashfs;
 pub mod tar;
 pub mod tree;
 pub mod xfs;
+pub mod vhd;
+pub mod vmdk;
 pub mod yaml;

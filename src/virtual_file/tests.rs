@@ -397,7 +397,7 @@ fn framed_blobs_are_read_without_a_copy_and_coded_bytes_block() {
     assert_eq!(pieces.next_ready().unwrap(), "x");
     assert_eq!(pieces.next_ready(), None);
     assert_eq!(pieces.next().unwrap().unwrap(), crc32fast::hash(&vec![7; 1 << 20]).to_le_bytes()[..]);
-    assert_eq!(file.blobs(), [blob]);
+    assert_eq!(file.blobs(), [(blob, 1 << 20)]);
 }
 
 #[test]

@@ -40,6 +40,7 @@ pub const MACHINE: &[&str] = &[
     "openssl",
     "ovmf",
     "p7zip-full",
+    "pigz",
     "python3",
     "python3-pefile",
     "qemu-block-extra",
