@@ -51,7 +51,7 @@ impl Blobs {
             pack(codec, &mut &bytes[..], bytes.len() as u64, &mut packed).unwrap();
             if shrinks(bytes.len() as u64, packed.len() as u64) {
                 let packed = self.add(packed);
-                self.packed.insert((codec, file.blobs()[0]), packed);
+                self.packed.insert((codec, file.blobs()[0].0), packed);
             }
         }
         file
@@ -193,7 +193,7 @@ fn what_was_prepared_is_put_in_as_it_is() {
     let image = VirtualFile::concat(parts);
     let raw = image.read_all(&blobs).unwrap();
     for codec in CODECS {
-        let packed = blobs.packed[&(codec, kernel.blobs()[0])].clone();
+        let packed = blobs.packed[&(codec, kernel.blobs()[0].0)].clone();
         let stream = encode(codec, &image, &blobs);
         assert_eq!(stream.blobs(), vec![packed.blobs()[0]; 3], "{codec:?}");
         assert!(stream.len() < 3 * packed.len() + 1000, "{codec:?}");

@@ -17,7 +17,7 @@ mod sparse;
 pub mod squashfs;
 pub mod tar;
 pub mod tree;
-pub mod xfs;
 pub mod vhd;
 pub mod vmdk;
+pub mod xfs;
 pub mod yaml;

@@ -78,7 +78,8 @@ fn describe(extent: &Extent, skipped: u64, names: &HashMap<Digest, String>) -> (
 
 /// What is known of the blobs under a file.
 fn under(file: &VirtualFile, names: &HashMap<Digest, String>) -> String {
-    let mut known: Vec<&str> = file.blobs().iter().filter_map(|(digest, _)| names.get(digest)).map(String::as_str).collect();
+    let mut known: Vec<&str> =
+        file.blobs().iter().filter_map(|(digest, _)| names.get(digest)).map(String::as_str).collect();
     known.dedup();
     known.join(", ")
 }
