@@ -1,7 +1,7 @@
 //! Compressed streams as layouts: gzip, xz and Zstandard over the extents of a file, block by block.
 //!
 //! A stream is never made: what does not shrink stands in it as stored blocks around the very extents it is made of,
-//! runs of one byte become repeated units, and what shrinks was *prepared* once for each blob (see [`pack`]). So a
+//! runs of one byte become repeated units, and what shrinks was *prepared* once for each blob (see [`pack()`]). So a
 //! stream's length is known at once, and any range of it reads without making the rest.
 
 mod checksum;
@@ -35,7 +35,7 @@ pub trait Known {
     /// read itself.
     fn crc32(&self, digest: &Digest, range: Range<u64>) -> Option<u32>;
 
-    /// What [`pack`] made of a range of a blob, if that [`shrinks`]. It stands in streams as it is.
+    /// What [`pack()`] made of a range of a blob, if that [`shrinks`]. It stands in streams as it is.
     fn packed(&self, codec: Codec, digest: &Digest, range: Range<u64>) -> Option<VirtualFile>;
 }
 
