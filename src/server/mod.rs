@@ -59,7 +59,7 @@ pub struct Server {
 
 /// Bytes of an answer that wait in the kernel for a client to take earlier ones. Were they megabytes, as is the default, then
 /// a few hundred slow clients would fill the memory that the kernel has for all connections, and slow all others down.
-const MAX_UNSENT: u32 = 512 << 10;
+const MAX_UNSENT: u32 = 256 << 10;
 
 impl Server {
     /// Listens, with TLS if the configuration names a certificate.
