@@ -250,14 +250,12 @@ impl FileTree {
         let node = match self.nodes.get_mut(&target) {
             None => return refuse("not there"),
             Some(node) if node.is_directory() => return refuse("a directory"),
+            Some(_) if link == target => return Ok(()),
             Some(node) => {
                 node.inode.get_or_insert(fresh);
                 node.clone()
             }
         };
-        if link == target {
-            return Ok(());
-        }
         self.next_inode = self.next_inode.max(node.inode.map_or(0, |inode| inode.saturating_add(1)));
         self.insert(link.bytes(), node)
     }

@@ -74,6 +74,12 @@ fn links_share_an_inode_number() {
     tree.link("c", "n").unwrap();
     let inode = |path: &str| tree.get(path).unwrap().inode;
     assert_eq!([inode("a"), inode("b/l"), inode("m"), inode("c"), inode("n")], [0, 0, 0, 1, 1].map(Some));
+    // A link to itself takes no number that the next one would get, too.
+    tree.insert("self", file("s")).unwrap();
+    tree.link("self", "self").unwrap();
+    tree.insert("other", file("o")).unwrap();
+    tree.link("other", "other's").unwrap();
+    assert_eq!(tree.get("self").unwrap().inode, None);
     assert!(matches!(tree.link("no", "x"), Err(TreeError::LinkTarget { what: "not there", .. })));
     assert!(matches!(tree.link("b", "x"), Err(TreeError::LinkTarget { what: "a directory", .. })));
 }
