@@ -28,7 +28,8 @@ pub fn program() -> Result<PathBuf> {
         .find(|folder| folder.ends_with("debug") || folder.ends_with("release"))
         .context("the harness does not run from cargo's target folder")?;
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["build", "--quiet", "--package", "image-factory", "--bin", "image-factory"]);
+    // Of the workspace, whose features are those that everything else was built with: no dependency is built again.
+    command.args(["build", "--quiet", "--workspace", "--bin", "image-factory"]);
     command.current_dir(env!("CARGO_MANIFEST_DIR"));
     if folder.ends_with("release") {
         command.arg("--release");

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use image_factory::types::Digest;
-use image_factory::virtual_file::{ReadBlob, ReadError, VirtualFile};
+use image_factory::virtual_file::{Extent, ReadBlob, ReadError, VirtualFile};
 
 pub use iso::iso_files;
 pub use tree::tree;
@@ -101,9 +101,23 @@ pub fn bytes(file: &VirtualFile) -> Vec<u8> {
     all
 }
 
+/// How many bytes coders read at least before all of the file was read: a digest of a few bytes in the list can stand
+/// for a hole of any size.
+fn coded(file: &VirtualFile) -> u64 {
+    let under = |extent: &Extent| match extent {
+        Extent::Coded { source, .. } => source.len().saturating_add(coded(source)),
+        Extent::Framed { source, .. } => coded(source),
+        Extent::Inline(_) | Extent::Blob { .. } | Extent::Repeat { .. } | Extent::Count { .. } => 0,
+    };
+    file.extents().iter().map(under).fold(0, u64::saturating_add)
+}
+
 /// Asserts what holds for every file: its stored form reads back, and a range of it is the same whichever way it is read.
 pub fn hold_ranges(file: &VirtualFile, input: &mut Input<'_>) {
     assert_eq!(VirtualFile::decode(file.encode()).as_ref(), Ok(file));
+    if coded(file) > SMALL {
+        return;
+    }
     let whole = (file.len() <= SMALL).then(|| bytes(file));
     let mut random = input.number(4) ^ file.len();
     let mut next = |below: u64| {

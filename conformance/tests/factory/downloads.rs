@@ -85,7 +85,8 @@ fn all_clients_agree_on_an_iso_image() {
     let driver = json!({ "driver": "raw", "file": { "driver": "http", "url": url } });
     let source = format!("json:{driver}");
     let converted = world.at("qemu.iso");
-    run::output(Command::new("qemu-img").args(["convert", "-O", "raw", &source]).arg(&converted)).unwrap();
+    // One request at a time: with more, QEMU 7.2 loses the end of one now and then and waits for ever, nginx's, too.
+    run::output(Command::new("qemu-img").args(["convert", "-m", "1", "-O", "raw", &source]).arg(&converted)).unwrap();
     agrees(&converted);
     let mut io = Command::new("qemu-io");
     let said = run::text(io.args(["-r", "-c", "read -v 32769 5", "-c", &format!("read {} 512", size - 512), &source]));
