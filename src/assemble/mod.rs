@@ -1,6 +1,7 @@
 //! One file an asset: recipes become virtual files.
 
 pub mod cmdline;
+pub mod disk;
 pub mod extension;
 pub mod grub_cfg;
 pub mod initramfs;

@@ -16,7 +16,7 @@ use std::ops::Range;
 use crate::types::Digest;
 use crate::virtual_file::VirtualFile;
 
-pub use pack::{pack, shrinks};
+pub use pack::{estimate, pack, shrinks};
 
 /// A format of compressed streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +27,17 @@ pub enum Codec {
     Xz,
     /// Zstandard: RFC 8878.
     Zst,
+}
+
+impl Codec {
+    /// A name that stays.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gz => "gz",
+            Self::Xz => "xz",
+            Self::Zst => "zst",
+        }
+    }
 }
 
 /// What is known of the contents of blobs. Encoders ask for each range of a blob as it stands in the file.

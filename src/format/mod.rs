@@ -8,6 +8,7 @@ pub mod gpt;
 pub mod grub;
 pub mod iso9660;
 pub mod layers;
+pub mod meta;
 #[cfg(test)]
 mod no_blobs;
 pub mod ova;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::format::meta::MetaError;
 use crate::format::yaml::{Mark, YamlError};
 
 /// One value of a schematic that is not what its field takes.
@@ -58,6 +59,9 @@ pub enum SchematicError {
     /// Bytes that are no text where a text is needed.
     #[error("{0} is binary data that is not UTF-8 text")]
     NotText(&'static str),
+    /// Values that the META partition has no room for.
+    #[error("customization.meta: {0}")]
+    Meta(#[from] MetaError),
 }
 
 struct Problems<'a>(&'a [Problem]);

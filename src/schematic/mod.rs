@@ -12,6 +12,7 @@ pub use error::{Problem, SchematicError, SchematicIdError};
 pub use id::SchematicId;
 pub use model::{Bootloader, Customization, DiskImage, EnrollKeys, MetaValue, Overlay, Schematic, SecureBoot};
 
+use crate::format::meta::Meta;
 use crate::format::yaml::{Node, Text, Tree, Width, emit, emit_within};
 
 /// The most bytes of a schematic as it is posted.
@@ -68,7 +69,8 @@ impl Schematic {
     ///
     /// # Errors
     /// [`SchematicError::Owner`] for an owner without authentication, [`SchematicError::Choice`] for an unknown
-    /// `enrollKeys` or `sectorSize`, [`SchematicError::NotText`] for binary data in a text field.
+    /// `enrollKeys` or `sectorSize`, [`SchematicError::NotText`] for binary data in a text field,
+    /// [`SchematicError::Meta`] for more META values than fit.
     pub fn validate(&self, auth_enabled: bool) -> Result<(), SchematicError> {
         if !auth_enabled && !self.owner.is_empty() {
             return Err(SchematicError::Owner(self.owner.to_string()));
@@ -90,10 +92,15 @@ impl Schematic {
                 accepted: "512, 4096 and 0 (the default, 512)",
             });
         }
-        match self.texts().find(|(_, text)| !text.is_utf8()) {
-            Some((field, _)) => Err(SchematicError::NotText(field)),
-            None => Ok(()),
+        if let Some((field, _)) = self.texts().find(|(_, text)| !text.is_utf8()) {
+            return Err(SchematicError::NotText(field));
         }
+        Ok(self.meta().check()?)
+    }
+
+    /// The values of the META partition.
+    pub fn meta(&self) -> Meta<'_> {
+        self.customization.meta.iter().map(|entry| (entry.key, entry.value.as_bytes())).collect()
     }
 
     /// Every text outside of the overlay's options, with the path of its field.

@@ -45,6 +45,11 @@ impl TalosVersion {
         self.at_least(1, 8, 0)
     }
 
+    /// Whether disk images hold the STATE and EPHEMERAL partitions (before 1.8); later, Talos makes them itself.
+    pub const fn has_data_partitions(&self) -> bool {
+        !self.at_least(1, 8, 0)
+    }
+
     /// Whether the serial console is one of bare metal's on amd64 (before 1.8).
     pub const fn has_metal_serial_console(&self) -> bool {
         !self.at_least(1, 8, 0)
@@ -92,6 +97,11 @@ impl TalosVersion {
         let before = (version.major, version.minor, version.patch) == (1, 11, 0)
             && semver::Prerelease::new("alpha.3").is_ok_and(|first| version.pre < first && !version.pre.is_empty());
         self.at_least(1, 11, 0) && !before
+    }
+
+    /// Length of a disk's BOOT partition in bytes: 1000 MiB, since 1.11 2000 MiB.
+    pub const fn boot_partition_len(&self) -> u64 {
+        if self.at_least(1, 11, 0) { 2000 << 20 } else { 1000 << 20 }
     }
 
     /// Whether a machine configuration can be embedded (1.12).
@@ -160,6 +170,7 @@ mod tests {
                 ("iso_bootloader_setting", v.chooses_iso_bootloader()),
                 ("sdboot_for_uefi", v.boots_uefi_by_systemd_boot()),
                 ("halt_if_installed", v.halts_if_installed()),
+                ("skip_data_partitions", !v.has_data_partitions()),
                 ("metal_console_ttys0", v.has_metal_serial_console()),
                 ("uki_profiles", v.has_uki_profiles()),
                 ("unified_installer", v.has_unified_installer()),
@@ -176,6 +187,7 @@ mod tests {
             for (name, ours) in rules {
                 assert_eq!(switches[name].as_bool(), Some(ours), "{name} of {text}");
             }
+            assert_eq!(switches["grub_boot_size"], v.boot_partition_len(), "{text}");
             assert_eq!(switches["firmware_path"], v.firmware_path(), "{text}");
             assert_eq!(switches["kernel_modules_path"], v.kernel_modules_path(), "{text}");
             seen += 1;

@@ -1,6 +1,7 @@
 //! Boot assets: paths become virtual files, laid out once and remembered by what they are made of.
 
 mod checksums;
+mod disk;
 mod lanes;
 mod path;
 mod plan;
@@ -89,13 +90,11 @@ struct Inputs {
 
 /// Refuses what cannot be made yet; the one place that says which assets those are.
 fn available(path: &AssetPath) -> Result<(), FactoryError> {
-    let what = match (path.kind, path.secure_boot) {
-        (AssetKind::Disk(..), _) => "disk images are",
-        // A command line is only a text.
-        (AssetKind::Cmdline, _) | (_, false) => return Ok(()),
-        (_, true) => "assets for secure boot are",
-    };
-    Err(FactoryError::Invalid(format!("{what} not available here yet")))
+    // A command line is only a text.
+    if path.secure_boot && path.kind != AssetKind::Cmdline {
+        return Err(FactoryError::Invalid("assets for secure boot are not available here yet".to_owned()));
+    }
+    Ok(())
 }
 
 /// Whether extensions are part of an asset.
@@ -192,7 +191,7 @@ impl Assets {
                 self.parts.installers.archive(image, version, schematic, path.arch).await.map(plain)
             }
             AssetKind::Iso => preparer.iso(&model).await,
-            AssetKind::Disk(..) => Err(FactoryError::Internal("an asset was not refused".to_owned())),
+            AssetKind::Disk(format, compression) => disk::disk(preparer, &model, format, compression).await,
         }
     }
 

@@ -204,7 +204,7 @@ impl Compression {
 impl DiskFormat {
     const ALL: [Self; 4] = [Self::Raw, Self::Qcow2, Self::Vhd, Self::Ova];
 
-    const fn suffix(self) -> &'static str {
+    pub(super) const fn suffix(self) -> &'static str {
         match self {
             Self::Raw => ".raw",
             Self::Qcow2 => ".qcow2",

@@ -9,12 +9,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Prepared, Preparer, StoredFile, blobs, unpack};
-use crate::assemble::grub_cfg::{ISO_BIOS, ISO_EFI};
+use crate::assemble::disk::{BIOS_LEN, DiskGrubBios};
+use crate::assemble::grub_cfg::{DISK_BIOS, DISK_EFI, ISO_BIOS, ISO_EFI};
 use crate::assemble::iso::GrubBios;
 use crate::factory::FactoryError;
 use crate::factory::sources::PlatformImage;
 use crate::format::grub::{
-    BootFile, GrubError, GrubFolder, GrubPlatform, efi_application, el_torito_image, hybrid_boot_code,
+    BOOT_CODE_LEN, BootCode, BootFile, GrubError, GrubFolder, GrubPlatform, core_image, disk_boot_code,
+    efi_application, el_torito_image, hybrid_boot_code, protect,
 };
 use crate::store::BlobStore;
 use crate::types::{Arch, Digest};
@@ -23,13 +25,13 @@ use crate::virtual_file::{ReadBlob, VirtualFile};
 /// Where an imager keeps GRUB's platform folders.
 const FOLDER: &str = "usr/lib/grub/";
 /// Changes with the modules that are linked.
-const REVISION: u32 = 1;
+const REVISION: u32 = 2;
 
 /// The boot images of a release's GRUB; none for platforms that the release lacks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Grub {
     bios: Option<Bios>,
-    efi: BTreeMap<Arch, StoredFile>,
+    efi: BTreeMap<Arch, Efi>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,31 +39,58 @@ struct Bios {
     image: StoredFile,
     /// Length and sum of the boot file: [`BootFile`].
     facts: (u32, u32),
-    /// Code for the first sector of a disk, in base64.
+    /// Code for the first sector of an ISO image, in base64.
     boot_code: String,
+    /// The core image on disks.
+    disk_core: StoredFile,
+    /// Code for the first sector of a disk, in base64.
+    disk_boot_code: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Efi {
+    iso: StoredFile,
+    disk: StoredFile,
 }
 
 impl Prepared for Grub {
     fn blobs(&self) -> Vec<StoredFile> {
-        self.bios.iter().map(|bios| bios.image).chain(self.efi.values().copied()).collect()
+        let bios = self.bios.iter().flat_map(|bios| [bios.image, bios.disk_core]);
+        bios.chain(self.efi.values().flat_map(|efi| [efi.iso, efi.disk])).collect()
     }
 }
 
 impl Grub {
-    /// That for BIOS.
+    /// That for BIOS on ISO images.
     pub fn bios(&self) -> Result<Option<GrubBios>, FactoryError> {
         let Some(bios) = &self.bios else { return Ok(None) };
-        let internal = |error: &dyn std::fmt::Display| FactoryError::Internal(format!("prepared GRUB: {error}"));
-        let boot_code = STANDARD.decode(&bios.boot_code).map_err(|error| internal(&error))?;
-        let boot_code = boot_code.try_into().map_err(|_| internal(&"its boot code has another length"))?;
         let (len, sum) = bios.facts;
+        let boot_code = boot_code(&bios.boot_code)?;
         Ok(Some(GrubBios { image: bios.image.file(), facts: BootFile { len, sum }, boot_code }))
     }
 
-    /// That for UEFI.
+    /// That for UEFI on ISO images.
     pub fn efi(&self, arch: Arch) -> Option<VirtualFile> {
-        self.efi.get(&arch).map(StoredFile::file)
+        self.efi.get(&arch).map(|efi| efi.iso.file())
     }
+
+    /// That for BIOS on disks.
+    pub fn disk_bios(&self) -> Result<Option<DiskGrubBios>, FactoryError> {
+        let Some(bios) = &self.bios else { return Ok(None) };
+        Ok(Some(DiskGrubBios { core: bios.disk_core.file(), boot_code: boot_code(&bios.disk_boot_code)? }))
+    }
+
+    /// That for UEFI on disks.
+    pub fn disk_efi(&self, arch: Arch) -> Option<VirtualFile> {
+        self.efi.get(&arch).map(|efi| efi.disk.file())
+    }
+}
+
+/// Boot code out of a record.
+fn boot_code(base64: &str) -> Result<BootCode, FactoryError> {
+    let bad = |reason: String| FactoryError::Internal(format!("prepared GRUB: its boot code {reason}"));
+    let code = STANDARD.decode(base64).map_err(|error| bad(error.to_string()))?;
+    code.try_into().map_err(|code: Vec<u8>| bad(format!("has {} bytes, not {BOOT_CODE_LEN}", code.len())))
 }
 
 impl Preparer {
@@ -111,14 +140,18 @@ fn link(store: &dyn BlobStore, image: &PlatformImage) -> Result<Grub, FactoryErr
                 let BootFile { len, sum } = BootFile::of(&linked);
                 let image = blobs::put(store, &linked)?;
                 let boot_code = STANDARD.encode(hybrid_boot_code(&folder).map_err(bad)?);
-                grub.bios = Some(Bios { image, facts: (len, sum), boot_code });
+                let core = core_image(&folder, &DISK_BIOS).and_then(|core| protect(core, BIOS_LEN as usize / 512));
+                let disk_core = blobs::put(store, &core.map_err(bad)?)?;
+                let disk_boot_code = STANDARD.encode(disk_boot_code(&folder).map_err(bad)?);
+                grub.bios = Some(Bios { image, facts: (len, sum), boot_code, disk_core, disk_boot_code });
                 continue;
             }
             GrubPlatform::X86_64Efi => Arch::Amd64,
             GrubPlatform::Arm64Efi => Arch::Arm64,
         };
-        let linked = efi_application(&folder, &ISO_EFI).map_err(bad)?;
-        grub.efi.insert(arch, blobs::put(store, &linked)?);
+        let link = |core| efi_application(&folder, core).map_err(bad);
+        let (iso, disk) = (link(&ISO_EFI)?, link(&DISK_EFI)?);
+        grub.efi.insert(arch, Efi { iso: blobs::put(store, &iso)?, disk: blobs::put(store, &disk)? });
     }
     Ok(grub)
 }

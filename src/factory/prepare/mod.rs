@@ -1,6 +1,8 @@
 //! What is prepared once per input digest and shared by all models: files of releases, extensions, module indexes.
 
 mod blobs;
+mod contents;
+mod disk;
 mod extension;
 mod grub;
 mod iso;
@@ -72,8 +74,13 @@ pub struct Preparer {
     modules: SingleFlight<String, modules::Facts, FactoryError>,
     grubs: SingleFlight<String, Arc<grub::Grub>, FactoryError>,
     indexes: SingleFlight<String, Arc<modules::Index>, FactoryError>,
+    packs: SingleFlight<String, contents::Packed, FactoryError>,
     /// Facts of modules in memory, by the digest of their blob.
     facts: moka::sync::Cache<Digest, Arc<TreeFacts>>,
+    /// What was compressed, and what is better not, in memory.
+    packed: moka::sync::Cache<String, contents::Packed>,
+    /// CRC-32 of parts of blobs in memory.
+    sums: moka::sync::Cache<contents::Part, u32>,
 }
 
 impl Preparer {
@@ -90,6 +97,9 @@ impl Preparer {
             grubs: SingleFlight::new(None),
             indexes: SingleFlight::new(None),
             facts: moka::sync::Cache::new(256),
+            packs: SingleFlight::new(None),
+            packed: moka::sync::Cache::new(4096),
+            sums: moka::sync::Cache::new(1 << 16),
         }
     }
 

@@ -1,0 +1,50 @@
+//! Disk images in their formats and compressions.
+
+use std::sync::Arc;
+
+use super::path::{Compression, DiskFormat};
+use crate::assemble::initramfs::MTIME;
+use crate::assemble::outline::Outline;
+use crate::encode::{Codec, encode};
+use crate::factory::FactoryError;
+use crate::factory::prepare::{Model, Preparer};
+use crate::format::{ova, qcow2, tar, vhd};
+use crate::virtual_file::VirtualFile;
+
+/// The disk image of a model, and what its parts are.
+///
+/// # Errors
+/// As [`Preparer::disk`]; [`FactoryError::Invalid`] for a disk that the format cannot hold.
+pub async fn disk(
+    preparer: &Arc<Preparer>,
+    model: &Model<'_>,
+    format: DiskFormat,
+    compression: Compression,
+) -> Result<(VirtualFile, Outline), FactoryError> {
+    let (raw, outline) = preparer.disk(model).await?;
+    let cannot = |error: &dyn std::fmt::Display| FactoryError::Invalid(format!("no disk image can be made: {error}"));
+    let (image, outline) = match format {
+        DiskFormat::Raw => (raw, outline),
+        DiskFormat::Qcow2 => (qcow2::lay_out(&raw).map_err(|error| cannot(&error))?, Outline::default()),
+        DiskFormat::Vhd => {
+            let image = vhd::lay_out(&raw, MTIME).map_err(|error| cannot(&error))?;
+            let mut outline = outline;
+            outline.add(raw.len()..image.len(), "footer");
+            (image, outline)
+        }
+        DiskFormat::Ova => (ova::lay_out(&raw, MTIME).map_err(|error| cannot(&error))?, Outline::default()),
+    };
+    let (image, codec) = match compression {
+        Compression::None => return Ok((image, outline)),
+        Compression::Xz => (image, Codec::Xz),
+        Compression::Zstd => (image, Codec::Zst),
+        Compression::Gzip => (image, Codec::Gz),
+        Compression::TarGzip => {
+            let mut archive = tar::Layout::new(MTIME);
+            archive.add_file(format!("disk{}", format.suffix()), 0o644, image).map_err(|error| cannot(&error))?;
+            (archive.finish(), Codec::Gz)
+        }
+    };
+    let known = preparer.contents(codec, &image).await?;
+    Ok((encode(codec, &image, &known), Outline::default()))
+}
