@@ -53,7 +53,8 @@ pub async fn asset(config: &Config, wanted: &Wanted) -> anyhow::Result<()> {
     tokio::task::spawn_blocking(move || write(&factory, &asset, &output, sha256)).await?
 }
 
-fn read_schematic(path: &Path) -> anyhow::Result<Vec<u8>> {
+/// The schematic in a file, or on standard input.
+pub(super) fn read_schematic(path: &Path) -> anyhow::Result<Vec<u8>> {
     if path.as_os_str() == "-" {
         let mut text = Vec::new();
         io::stdin().read_to_end(&mut text).context("reading the schematic from standard input")?;

@@ -11,6 +11,7 @@ mod hostile;
 mod initramfs;
 mod lives;
 mod media;
+mod overlays;
 mod replicas;
 mod specification;
 mod transcripts;
