@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::sources::{PlatformImage, Sources};
 use super::{FactoryError, blocking};
-use crate::format::depmod::TreeFacts;
+use crate::format::depmod::ModuleTree;
 use crate::store::{BlobStore, RecordKind, SingleFlight};
 use crate::telemetry::Metrics;
 use crate::types::{Arch, Digest, TalosVersion};
@@ -73,7 +73,7 @@ pub struct Preparer {
     grubs: SingleFlight<String, Arc<grub::Grub>, FactoryError>,
     indexes: SingleFlight<String, Arc<modules::Index>, FactoryError>,
     /// Facts of modules in memory, by the digest of their blob.
-    facts: moka::sync::Cache<Digest, Arc<TreeFacts>>,
+    facts: moka::sync::Cache<Digest, Arc<ModuleTree>>,
 }
 
 impl Preparer {
