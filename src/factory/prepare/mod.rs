@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 
 use super::sources::{PlatformImage, Sources};
 use super::{FactoryError, blocking};
-use crate::format::depmod::TreeFacts;
+use crate::format::depmod::ModuleTree;
 use crate::store::{BlobStore, RecordKind, SingleFlight};
 use crate::telemetry::Metrics;
 use crate::types::{Arch, Digest, TalosVersion};
@@ -85,7 +85,7 @@ pub struct Preparer {
     overlay_options: SingleFlight<String, Arc<OverlayOptions>, FactoryError>,
     overlay_installs: SingleFlight<String, Arc<OverlayInstall>, FactoryError>,
     /// Facts of modules in memory, by the digest of their blob.
-    facts: moka::sync::Cache<Digest, Arc<TreeFacts>>,
+    facts: moka::sync::Cache<Digest, Arc<ModuleTree>>,
     /// What was compressed, and what is better not, in memory.
     packed: moka::sync::Cache<String, contents::Packed>,
     /// CRC-32 of parts of blobs in memory.
