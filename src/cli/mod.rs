@@ -2,6 +2,7 @@
 
 mod asset;
 mod fsck;
+mod output;
 mod overlay;
 mod serve;
 mod verify;
@@ -55,9 +56,13 @@ enum Command {
         version: String,
         /// Which asset, such as metal-amd64.iso.
         path: String,
-        /// Where it goes, - for standard output; its own name in the current folder when absent. A broken attempt is continued.
+        /// Where it goes, - for standard output; its own name in the current folder when absent. A broken attempt is
+        /// continued. A block device is overwritten after a question, unless it is in use.
         #[arg(short, long)]
         output: Option<PathBuf>,
+        /// Overwrite a block device without a question.
+        #[arg(long)]
+        yes: bool,
         /// Print its SHA-256 as sha256sum does.
         #[arg(long)]
         sha256: bool,
@@ -163,8 +168,8 @@ pub fn run() -> anyhow::Result<()> {
         }
         Command::Fsck { sources, dry_run } => fsck::fsck(&sources.load()?, !dry_run),
         Command::Refresh { sources, version } => runtime()?.block_on(serve::refresh(&sources.load()?, &version)),
-        Command::Asset { sources, schematic, version, path, output, sha256, plan } => {
-            let wanted = asset::Wanted { schematic, version, path, output, sha256, plan };
+        Command::Asset { sources, schematic, version, path, output, yes, sha256, plan } => {
+            let wanted = asset::Wanted { schematic, version, path, output, yes, sha256, plan };
             runtime()?.block_on(asset::asset(&sources.load()?, &wanted))
         }
         Command::Overlay { sources, schematic, version, arch } => {

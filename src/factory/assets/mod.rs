@@ -27,6 +27,7 @@ use crate::virtual_file::VirtualFile;
 
 pub use checksums::{Algorithm, Checksum};
 pub use path::{AssetKind, AssetPath, PathError};
+use path::{Compression, DiskFormat};
 pub use plan::PlanLine;
 pub use pxe::Credentials;
 
@@ -209,6 +210,16 @@ impl Asset {
     /// The media type of its bytes.
     pub const fn content_type(&self) -> &'static str {
         self.path.content_type()
+    }
+
+    /// The last element of its path.
+    pub fn name(&self) -> String {
+        self.path.to_string()
+    }
+
+    /// Whether a machine boots from a disk that these bytes are written to.
+    pub const fn is_bootable_as_it_is(&self) -> bool {
+        matches!(self.path.kind, AssetKind::Iso | AssetKind::Disk(DiskFormat::Raw, Compression::None))
     }
 }
 
