@@ -133,3 +133,38 @@ fn incomplete(error: FactoryError, version: &TalosVersion) -> FactoryError {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schematic::Schematic;
+
+    /// Every board that there is, out of a catalog as a release holds it.
+    #[test]
+    fn all_boards_resolve() {
+        let golden = include_str!("../../tests/golden/platforms/sbcs.json");
+        let golden: serde_json::Value = serde_json::from_str(golden).unwrap();
+        let boards = golden["sbcs"].as_array().unwrap();
+        assert!(boards.len() > 15);
+        let text = |board: &serde_json::Value, name: &str| board[name].as_str().unwrap().to_owned();
+        let entry = |board: &serde_json::Value| {
+            let (name, image) = (text(board, "overlay_name"), text(board, "overlay_image"));
+            let digest = Digest::of(image.as_bytes());
+            format!("- name: {name}\n  image: ghcr.io/{image}:v0.1.0\n  digest: {digest}\n")
+        };
+        let catalog: String = boards.iter().map(entry).collect();
+        let offered = catalog::overlays(format!("overlays:\n{catalog}").as_bytes(), "registry.example").unwrap();
+        let version = TalosVersion::parse("v1.13.2").unwrap();
+        for board in boards {
+            let (name, image) = (text(board, "overlay_name"), text(board, "overlay_image"));
+            let yaml = format!("overlay: {{image: {image}, name: {name}, options: {{configTxt: \"gpu_mem=16\"}}}}");
+            let wanted = Schematic::parse(yaml.as_bytes()).unwrap().overlay.unwrap();
+            let found = find_overlay(&offered, &wanted, &version).unwrap();
+            assert_eq!((found.repository.as_str(), found.name.as_str()), (image.as_str(), name.as_str()));
+            assert_eq!((found.digest, found.options.len()), (Digest::of(image.as_bytes()), 1));
+            let typo = Overlay { name: format!("{name}x").as_str().into(), ..wanted };
+            let error = find_overlay(&offered, &typo, &version).unwrap_err().to_string();
+            assert!(error.contains(&format!("did you mean {name:?} of image {image:?}")), "{error}");
+        }
+    }
+}

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, Scope,
+    RulesetCreatedAttr, RulesetError, Scope,
 };
 use nix::sched::CloneFlags;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
@@ -22,6 +22,9 @@ use super::syscalls;
 
 /// Seconds of processor time at most.
 const CPU_SECONDS: u64 = 60;
+
+/// What is written down once all walls are up.
+pub const CONFINED: &[u8] = b"confined";
 
 /// Confines this process, which must have one thread, and becomes the program of the folder.
 ///
@@ -38,7 +41,7 @@ pub fn confine(folder: &Path, argument: &OsStr, parent: u32) -> Result<Infallibl
     restrict_files().map_err(step("Landlock"))?;
     syscalls::restrict().map_err(step("seccomp"))?;
     // From here on, what happens is the program's doing.
-    ready.write_all(b"confined").map_err(|error| format!("its folder: {error}"))?;
+    ready.write_all(CONFINED).map_err(|error| format!("its folder: {error}"))?;
     drop(ready);
     let mut command = Command::new(Path::new(".").join(PROGRAM));
     command.arg(argument).env_clear();
@@ -147,7 +150,8 @@ fn restrict_files() -> Result<(), String> {
         }
         ruleset.restrict_self()
     };
-    ruleset()
-        .map(drop)
-        .map_err(|error: landlock::RulesetError| format!("{error} (Linux 6.2 or later has what is needed)"))
+    ruleset().map(drop).map_err(|error: RulesetError| match error {
+        RulesetError::HandleAccesses(_) => "the kernel must be Linux 6.2 or later, and have it enabled".to_owned(),
+        other => other.to_string(),
+    })
 }

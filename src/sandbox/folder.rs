@@ -70,7 +70,7 @@ impl Folder {
         self.0.join("errors")
     }
 
-    /// A file that is there once the walls were up.
+    /// A file that says whether the walls were up.
     pub(super) fn ready(&self) -> PathBuf {
         self.0.join(READY)
     }
@@ -120,7 +120,7 @@ pub(super) const PROGRAM: &str = "program";
 pub(super) const FILES: &str = "files";
 /// Name of the folder that it may change.
 pub(super) const WORK: &str = "work";
-/// Name of the file that says that the walls were up.
+/// Name of the file that says whether the walls were up.
 pub(super) const READY: &str = "ready";
 
 /// The entries of a folder; none if it is gone.

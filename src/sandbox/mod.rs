@@ -1,6 +1,6 @@
 //! Running a foreign program so that it can do nothing but compute and write into its own folder.
 //!
-//! The program is started through this binary itself ([`confine`]), which puts up the walls and then becomes it:
+//! The program is started through this binary itself ([`confine()`]), which puts up the walls and then becomes it:
 //! Landlock leaves it one writable folder, seccomp a short list of system calls (none for sockets, none that makes a
 //! process), and it has neither privileges nor, where the kernel lets us, the machine's network, IPC and users in sight.
 //! Without Landlock or seccomp nothing is run. As it cannot make processes, one kill ends all of it.
@@ -126,7 +126,7 @@ impl Job<'_> {
             std::thread::sleep(GLANCE);
         };
         let last_line = || last_line(&folder.errors());
-        if !folder.ready().exists() {
+        if fs::read(folder.ready()).unwrap_or_default() != confine::CONFINED {
             return Err(SandboxError::Unavailable(last_line()));
         }
         // What it did between the last glance and its end.
@@ -196,10 +196,33 @@ fn read_start(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The last line of a file that says something, shortened, without control characters.
+/// The last line of a file that says something, shortened, without control characters; where a Go program broke off, the
+/// line before its stacks.
 fn last_line(path: &Path) -> String {
     let bytes = read_start(path, PRINTED).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
-    let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let mut lines = text.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines.clone().find(|line| line.starts_with("panic: ") || line.starts_with("fatal error: "));
+    let line = line.or_else(|| lines.next()).unwrap_or_default();
     line.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_says_why_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("errors");
+        let of = |text: &str| {
+            fs::write(&file, text).unwrap();
+            last_line(&file)
+        };
+        assert_eq!(of("a\nno such\u{1b} console \r\n \n"), "no such console");
+        assert_eq!(of("x\npanic: why\n\ngoroutine 1 [running]:\nmain.main()\n"), "panic: why");
+        assert_eq!(of(""), "");
+        assert_eq!(of(&"x".repeat(2000)).len(), 300);
+        assert_eq!(last_line(&folder.path().join("absent")), "");
+    }
 }

@@ -51,6 +51,7 @@ pub const MACHINE: &[&str] = &[
     "qemu-utils",
     "skopeo",
     "squashfs-tools",
+    "strace",
     "umoci",
     "wget",
     "xorriso",
