@@ -172,10 +172,20 @@ impl Unpacked {
     /// A program of an unpacked package, started through the unpacked C library (the machine's may be older).
     /// `name` is what the program finds as its own name: `depmod` makes kmod depmod.
     pub fn program(&self, package: &str, path: &str, name: &str) -> Result<Command> {
-        let libraries = ["libc6", "libkmod2", "liblzma5", "libssl3t64", "libzstd1", "zlib1g"]
-            .iter()
-            .map(|library| Ok(self.folder(&format!("{library}:amd64"))?.join("usr/lib/x86_64-linux-gnu")))
-            .collect::<Result<Vec<_>>>()?;
+        let libraries = [
+            "libblkid1",
+            "libc6",
+            "libkmod2",
+            "liblzma5",
+            "libssl3t64",
+            "liburcu8t64",
+            "libuuid1",
+            "libzstd1",
+            "zlib1g",
+        ]
+        .iter()
+        .map(|library| Ok(self.folder(&format!("{library}:amd64"))?.join("usr/lib/x86_64-linux-gnu")))
+        .collect::<Result<Vec<_>>>()?;
         let mut command = Command::new(self.file("libc6:amd64", "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2")?);
         command.arg("--argv0").arg(name).arg("--library-path");
         command.arg(std::env::join_paths(libraries)?);
@@ -186,6 +196,11 @@ impl Unpacked {
     /// `depmod` of kmod 34.
     pub fn depmod(&self) -> Result<Command> {
         self.program("kmod:amd64", "usr/bin/kmod", "depmod")
+    }
+
+    /// `xfs_repair` of xfsprogs 6.13.
+    pub fn xfs_repair(&self) -> Result<Command> {
+        self.program("xfsprogs:amd64", "usr/sbin/xfs_repair", "xfs_repair")
     }
 
     /// `ukify` of the unpacked systemd, run by the machine's own Python.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 /// What the booted system said.
@@ -20,6 +20,10 @@ pub struct Console {
     pub firmware: Vec<String>,
     /// Modules of extensions that loaded through their index.
     pub modules: Vec<String>,
+    /// Names of the disk's partitions in order, each with the bytes a sector that Linux sees.
+    pub partitions: Vec<(String, u32)>,
+    /// What the partition META holds, by key; nothing where it has no values.
+    pub meta: Option<Vec<(u32, String)>>,
     /// What went wrong inside.
     pub failures: Vec<String>,
     /// All of the console's text.
@@ -72,6 +76,11 @@ impl Console {
                 }
                 ("firmware", _) => console.firmware.push(value.to_owned()),
                 ("modprobe", _) if !value.contains(' ') => console.modules.push(value.to_owned()),
+                ("partition", _) => {
+                    let (name, sector) = value.rsplit_once(" of ").with_context(|| format!("odd line: {line}"))?;
+                    console.partitions.push((name.to_owned(), sector.parse().context("no number")?));
+                }
+                ("meta", _) => console.meta = Some(meta(&hex::decode(value).context("META is no hex")?)?),
                 ("failed", _) => console.failures.push(value.to_owned()),
                 _ => {}
             }
@@ -85,6 +94,7 @@ impl Console {
             images.into_iter().map(|image| (image.clone(), files.remove(&image).unwrap_or_default())).collect();
         Ok(console)
     }
+
     /// The extensions that the booted system knows of, in order.
     pub fn listed(&self) -> Result<Vec<Listed>> {
         #[derive(Deserialize)]
@@ -99,6 +109,31 @@ impl Console {
     pub fn by_uefi(&self) -> bool {
         self.text.contains("efi: EFI v")
     }
+}
+
+/// The values in the first bytes of a META partition: magic; key, length (big-endian) and bytes of each; zeros.
+fn meta(partition: &[u8]) -> Result<Vec<(u32, String)>> {
+    let Some(mut rest) = partition.strip_prefix(&[0x5a, 0x4b, 0x3c, 0x2d]) else {
+        ensure!(partition.iter().all(|byte| *byte == 0), "META begins with {:x?}", partition.get(..4));
+        return Ok(Vec::new());
+    };
+    let mut values = Vec::new();
+    loop {
+        let ([key, len], more) = numbers(rest).context("META is cut off")?;
+        if key == 0 {
+            return Ok(values);
+        }
+        let value = more.get(..len as usize).context("a META value is cut off")?;
+        values.push((key, String::from_utf8(value.to_vec())?));
+        rest = &more[len as usize..];
+    }
+}
+
+/// Two big-endian numbers, and what follows.
+fn numbers(bytes: &[u8]) -> Option<([u32; 2], &[u8])> {
+    let (one, rest) = bytes.split_first_chunk::<4>()?;
+    let (two, rest) = rest.split_first_chunk::<4>()?;
+    Some(([u32::from_be_bytes(*one), u32::from_be_bytes(*two)], rest))
 }
 
 #[cfg(test)]
@@ -120,6 +155,10 @@ mod tests {
         firmware: /usr/lib/firmware/x\r\n\
         modprobe: dummy\r\n\
         modprobe: can't change directory\r\n\
+        partition: EFI of 512\r\n\
+        partition: META of 512\r\n\
+        meta: 5a4b3c2d0000000a0000000261620000001100000009\
+        6475616c2d626f6f740000000000000000\r\n\
         failed: modprobe ifb\r\n";
 
     #[test]
@@ -130,6 +169,8 @@ mod tests {
         assert_eq!(console.extensions, [("0.sqsh".to_owned(), vec!["/usr/bin/a b".to_owned()])]);
         assert_eq!(console.firmware, ["/usr/lib/firmware/x"]);
         assert_eq!(console.modules, ["dummy"]);
+        assert_eq!(console.partitions, [("EFI".to_owned(), 512), ("META".to_owned(), 512)]);
+        assert_eq!(console.meta.as_deref().unwrap(), [(10, "ab".to_owned()), (17, "dual-boot".to_owned())]);
         assert_eq!(console.failures, ["modprobe ifb"]);
         assert!(console.by_uefi());
         let metadata = Metadata { name: "hello".to_owned(), version: "1.0.0".to_owned() };

@@ -24,6 +24,8 @@ pub enum Medium<'a> {
     Cd(&'a Path),
     /// An image as the first bytes of a USB stick with so many bytes more, all zero.
     Stick(&'a Path, u64),
+    /// A disk that the machine writes to: its image, QEMU's name of the image's format, bytes a sector.
+    Disk(&'a Path, &'a str, u32),
     /// A URL that the DHCP server names, for iPXE in the ROM of the network card. The host's loopback interface is
     /// [`super::HOST`] there.
     Network(&'a str),
@@ -106,6 +108,12 @@ impl Machine<'_> {
                 fs::OpenOptions::new().write(true).open(&stick)?.set_len(length + more)?;
                 command.arg("-drive").arg(drive(&stick.display().to_string()));
                 command.args(["-device", "qemu-xhci", "-device", "usb-storage,drive=medium,bootindex=0"]);
+            }
+            Medium::Disk(image, format, sector) => {
+                let path = image.display();
+                command.arg("-drive").arg(format!("if=none,id=medium,format={format},file={path}"));
+                let sectors = format!("logical_block_size={sector},physical_block_size={sector}");
+                command.arg("-device").arg(format!("virtio-blk-pci,drive=medium,bootindex=0,{sectors}"));
             }
             Medium::Network(url) => {
                 command.arg("-netdev").arg(format!("user,id=net,ipv6=off,bootfile={url}"));

@@ -30,6 +30,7 @@ const MODULES: &[&str] = &[
     "fs/nls",
     "fs/overlayfs",
     "fs/squashfs",
+    "fs/xfs",
     "lib",
     "net/core",
     "net/ipv4",

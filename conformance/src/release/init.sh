@@ -51,5 +51,31 @@ if [ "$lower" != /mnt/base ] && $b mount -t overlay -o "ro,lowerdir=$lower" over
     fi
   done
 fi
+# The partitions of a disk: what META holds, and whether BOOT can be written to.
+modules=/mnt/base/lib/modules/$($b uname -r)/kernel
+$b insmod $modules/drivers/block/virtio_blk.ko || echo "failed: insmod virtio_blk"
+for partition in /sys/class/block/*/partition; do
+  [ -f "$partition" ] || continue
+  folder=${partition%/*}
+  device=/dev/${folder##*/}
+  name=$($b sed -n 's/^PARTNAME=//p' "$folder/uevent")
+  echo "partition: $name of $($b cat "$folder/../queue/logical_block_size")"
+  case "$name" in
+    META) echo "meta: $($b hexdump -v -n 4096 -e '1/1 "%02x"' "$device")" ;;
+    BOOT)
+      for module in lib/libcrc32c fs/xfs/xfs; do
+        $b insmod $modules/$module.ko || echo "failed: insmod $module"
+      done
+      $b mkdir /mnt/boot
+      if $b mount -t xfs "$device" /mnt/boot; then
+        echo "written by Linux" > /mnt/boot/A/written || echo "failed: write to BOOT"
+        $b sync
+        $b umount /mnt/boot || echo "failed: umount BOOT"
+      else
+        echo "failed: mount BOOT"
+      fi
+      ;;
+  esac
+done
 echo "TALOS-MINI: done"
 $b poweroff -f

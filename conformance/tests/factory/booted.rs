@@ -71,10 +71,11 @@ impl<'a> Model<'a> {
     }
 
     /// Boots a machine: exactly this is the command line, all extensions are there, nothing failed.
-    pub fn boots(&self, firmware: Firmware, medium: Medium<'_>, cmdline: &str) -> Result<()> {
+    pub fn boots(&self, firmware: Firmware, medium: Medium<'_>, cmdline: &str) -> Result<Console> {
         let machine = Machine { arch: self.arch, firmware, medium };
         let console = qemu::boot(&machine, LIMIT)?;
-        self.check(&console, firmware, cmdline).with_context(|| format!("{machine:?} said:\n{}", console.text))
+        self.check(&console, firmware, cmdline).with_context(|| format!("{machine:?} said:\n{}", console.text))?;
+        Ok(console)
     }
 
     fn check(&self, console: &Console, firmware: Firmware, cmdline: &str) -> Result<()> {

@@ -6,6 +6,7 @@ mod clients;
 mod command;
 mod daemons;
 mod damage;
+mod disks;
 mod downloads;
 mod hostile;
 mod initramfs;
