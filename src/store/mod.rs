@@ -3,7 +3,9 @@
 //! Three things live here. *Real blobs* hold bytes that came from the upstream or were prepared once; they can be had
 //! again and may be dropped under `store.maxSize`. *Virtual blobs* are extent lists under the digest that was announced
 //! for them; they are never dropped. *Records* are small named values (schematics, pins of tags, verdicts); they are
-//! never dropped either. What is written is durable and visible whole when the call returns, or not there at all.
+//! never dropped either. What is written is visible whole when the call returns, or not there at all; and it is durable,
+//! but for what was prepared ([`BlobWrite::place`], [`RecordKind::Prepared`]): that can be made again, and is durable when
+//! the next digest is announced.
 
 mod file;
 mod memory;
@@ -106,6 +108,15 @@ pub trait BlobWrite: io::Write + Send {
     /// # Errors
     /// [`StoreError::Mismatch`] when `expected` is given and differs; the blob is not kept then.
     fn commit(self: Box<Self>, expected: Option<&Digest>) -> Result<(Digest, u64), StoreError>;
+
+    /// Gives the blob its name, for one that can be made again: it is there whole, and durable a moment later, or when a
+    /// digest is announced. Returns digest and length in bytes.
+    ///
+    /// # Errors
+    /// When the store has no room.
+    fn place(self: Box<Self>) -> Result<(Digest, u64), StoreError> {
+        self.commit(None)
+    }
 }
 
 /// A blob store. All calls may block, but for [`ReadBlob::read_ready`].

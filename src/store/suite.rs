@@ -43,6 +43,15 @@ fn run(store: &dyn BlobStore) {
     let (empty, _) = store.put(b"", None).unwrap();
     assert_eq!(store.open(&empty).unwrap().unwrap().len(), 0);
 
+    let mut prepared = store.writer().unwrap();
+    prepared.write_all(b"prepared").unwrap();
+    let (placed, len) = prepared.place().unwrap();
+    assert_eq!((placed, len), (Digest::of(b"prepared"), 8));
+    assert_eq!(store.put(b"prepared", Some(&placed)).unwrap(), (placed, len));
+    assert_eq!(&store.read(&placed, 0..8).unwrap()[..], b"prepared");
+    store.put_record(RecordKind::Prepared, "key", b"value").unwrap();
+    assert_eq!(store.record(RecordKind::Prepared, "key").unwrap().as_deref(), Some(&b"value"[..]));
+
     let announced = VirtualFile::concat([VirtualFile::inline("head"), file.slice(10..500)]);
     let name = Digest::of(b"announced");
     store.announce(&name, &announced).unwrap();

@@ -25,7 +25,7 @@ where
         FillError::Io(source) => StoreError::Io { doing: "writing what was prepared".to_owned(), source }.into(),
         FillError::Other(reason) => FactoryError::Internal(reason),
     })?;
-    let (digest, size) = writer.commit(None)?;
+    let (digest, size) = writer.place()?;
     Ok(StoredFile { digest, size })
 }
 

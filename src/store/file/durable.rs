@@ -78,11 +78,12 @@ impl Scratch {
         done
     }
 
-    /// Writes a small file in place of what was there; it is visible whole when this returns, but not yet durable.
-    pub fn place(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
+    /// Writes a small file in place of what was there; it is visible whole when this returns, but not yet durable. What
+    /// comes back can be flushed.
+    pub fn place(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<File, StoreError> {
         // Most are new, and then this is quicker: threads that place files in different folders share no lock.
-        if link_new(path, bytes, mode).is_ok() {
-            return Ok(());
+        if let Ok(file) = link_new(path, bytes, mode) {
+            return Ok(file);
         }
         let (temporary, mut file) = self.create(mode)?;
         let placed = file.write_all(bytes).and_then(|()| match fs::rename(&temporary, path) {
@@ -95,7 +96,7 @@ impl Scratch {
         if placed.is_err() {
             let _ = fs::remove_file(&temporary);
         }
-        placed.map_err(failed(format!("writing {}", path.display())))
+        placed.map(|()| file).map_err(failed(format!("writing {}", path.display())))
     }
 
     /// Gives a flushed file its name, and flushes the folder, which is made if needed.
@@ -103,6 +104,12 @@ impl Scratch {
         let folder = to.parent().unwrap_or(Path::new("/"));
         self.make(folder)?;
         fs::rename(from, to).map_err(failed(format!("renaming to {}", to.display())))?;
+        flush_folder(folder)
+    }
+
+    /// Flushes a folder of the store, and the names of those above it where that was not done before.
+    pub fn flush_names(&self, folder: &Path) -> Result<(), StoreError> {
+        self.make(folder)?;
         flush_folder(folder)
     }
 
@@ -137,13 +144,14 @@ impl Scratch {
 }
 
 /// Writes a file that has no name yet, and gives it one that nothing has. Not every file system can.
-fn link_new(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
+fn link_new(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::open(path.parent().unwrap_or(path), flags, Mode::from_raw_mode(mode))?;
     let mut file = File::from(file);
     file.write_all(bytes)?;
     let open = format!("/proc/self/fd/{}", file.as_raw_fd());
-    Ok(rustix::fs::linkat(CWD, open, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+    rustix::fs::linkat(CWD, open, CWD, path, AtFlags::SYMLINK_FOLLOW)?;
+    Ok(file)
 }
 
 /// The folder of a dead process.

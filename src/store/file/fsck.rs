@@ -8,7 +8,7 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use super::maps::{CHUNK, encode_checks};
-use super::{Shared, entries, failed, files_below, layout, read_if_there, remove_if_there, sealed};
+use super::{BLOBS, Shared, entries, failed, files_below, layout, read_if_there, remove_if_there, sealed};
 use crate::store::{RecordKind, StoreError};
 use crate::types::Digest;
 use crate::virtual_file::{DecodeError, VirtualFile};
@@ -85,7 +85,7 @@ fn named(path: &Path) -> Option<Digest> {
 }
 
 fn blobs(shared: &Shared, report: &mut FsckReport) -> Result<(), StoreError> {
-    for path in entries(&shared.root.join("blobs/sha256"))? {
+    for path in entries(&shared.root.join(BLOBS))? {
         let Some(name) = named(&path) else {
             bad(report, &path, "not the name of a blob")?;
             continue;

@@ -10,14 +10,16 @@
 //! tmp/<random>/                     what is being written, a folder a process; `lock` in it is held by the living
 //! tmp/<random>/journal-<n>          schematics that the process has written and that may not have reached `records` yet
 //! ```
-//! `<hh>` are the first two digits of `<hex>`. Everything but schematics is written to `tmp`, flushed to the disk, and
-//! renamed into its place; then the folder is flushed. So what has its name is whole, after a crash too. A schematic is
+//! `<hh>` are the first two digits of `<hex>`. Most is written to `tmp`, flushed to the disk, and renamed into its place;
+//! then the folder is flushed. So what has its name is whole, after a crash too. There are two exceptions. A schematic is
 //! flushed to the journal and renamed into its place without another flush: one that a crash of the machine damages or
-//! loses is put back from the journal by the next start. Several processes may share a folder.
+//! loses is put back from the journal by the next start. What was prepared, blobs and records, has its place before it is
+//! flushed, and can be made again ([`later`]). Several processes may share a folder.
 
 mod durable;
 mod fsck;
 mod journal;
+mod later;
 mod layout;
 mod maps;
 mod recency;
@@ -43,6 +45,7 @@ pub use scrub::Keeper;
 
 use durable::{Dead, Scratch};
 use journal::Journal;
+use later::Later;
 use maps::{Identity, Maps};
 use recency::Recency;
 
@@ -63,12 +66,16 @@ pub struct FileStore {
 /// What the store and its writers share.
 struct Shared {
     root: PathBuf,
-    scratch: Scratch,
+    scratch: Arc<Scratch>,
+    later: Arc<Later>,
     journal: Journal,
     maps: Maps,
     recency: Recency,
     sums: Sums,
 }
+
+/// Where real blobs are.
+const BLOBS: &str = "blobs/sha256";
 
 /// An error of the operating system with what was tried.
 fn failed(doing: impl Into<String>) -> impl FnOnce(io::Error) -> StoreError {
@@ -97,7 +104,7 @@ fn remove_if_there(path: &Path) -> Result<(), StoreError> {
 
 impl Shared {
     fn blob(&self, digest: &Digest) -> PathBuf {
-        self.root.join("blobs/sha256").join(digest.hex())
+        self.root.join(BLOBS).join(digest.hex())
     }
 
     fn below(&self, folder: &str, hex: &str) -> PathBuf {
@@ -114,6 +121,13 @@ impl Shared {
 
     fn record(&self, kind: RecordKind, key: &str) -> PathBuf {
         self.below(&format!("records/{}", kind.as_str()), &Digest::of(key.as_bytes()).hex())
+    }
+
+    /// Writes a small file that can be made again; it is durable a moment later.
+    fn place(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
+        let file = self.scratch.place(path, bytes, mode)?;
+        self.later.flush(file, path.parent().unwrap_or(path).to_owned());
+        Ok(())
     }
 
     /// Forgets a real blob and removes its files. Who has it mapped can go on reading.
@@ -171,6 +185,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        self.later.wait();
         self.recency.write_down(|digest| self.blob(digest));
         if self.journal.is_used() {
             let flushed = File::open(self.scratch.folder()).and_then(|folder| journal::flush_all(&folder));
@@ -193,7 +208,7 @@ impl FileStore {
         let root = config.path;
         let making = |path: &Path| failed(format!("making {}", path.display()));
         let above = root.ancestors().skip(1).find(|path| path.is_dir()).unwrap_or(Path::new("."));
-        for folder in ["blobs/sha256", "checks", "virtual", "records", "tmp"] {
+        for folder in [BLOBS, "checks", "virtual", "records", "tmp"] {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(making(&path))?;
         }
@@ -205,11 +220,12 @@ impl FileStore {
                 break;
             }
         }
-        let scratch = Scratch::open(&root)?;
+        let scratch = Arc::new(Scratch::open(&root)?);
+        let later = Later::new(scratch.clone());
         let journal = Journal::new(scratch.folder());
         layout::prepare(&root, &scratch)?;
-        let recency = Recency::read(&root.join("blobs/sha256"), config.max_size)?;
-        let shared = Arc::new(Shared { root, scratch, journal, maps: Maps::default(), recency, sums: Sums::default() });
+        let recency = Recency::read(&root.join(BLOBS), config.max_size)?;
+        let shared = Arc::new(Shared { root, scratch, later, journal, maps: Maps::default(), recency, sums: Sums::default() });
         for dead in shared.scratch.dead()? {
             shared.bury(dead)?;
         }
@@ -262,6 +278,7 @@ impl BlobStore for FileStore {
 
     fn announce(&self, digest: &Digest, file: &VirtualFile) -> Result<(), StoreError> {
         let path = self.shared.virtual_blob(digest);
+        self.shared.later.wait();
         self.shared.scratch.write(&path, &sealed::seal(&file.encode()), 0o644)
     }
 
@@ -283,7 +300,10 @@ impl BlobStore for FileStore {
         if kind == RecordKind::Schematic {
             // Held until the record is in its place.
             let _segment = self.shared.journal.append(&stored)?;
-            return self.shared.scratch.place(&path, &stored, 0o644);
+            return self.shared.scratch.place(&path, &stored, 0o644).map(drop);
+        }
+        if kind == RecordKind::Prepared {
+            return self.shared.place(&path, &stored, 0o644);
         }
         let mode = if kind == RecordKind::Key { 0o600 } else { 0o644 };
         self.shared.scratch.write(&path, &stored, mode)

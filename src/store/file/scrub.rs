@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rand::seq::SliceRandom as _;
 
 use super::maps::{CHUNK, Identity, read_checks};
-use super::{FileStore, Shared, entries, failed};
+use super::{BLOBS, FileStore, Shared, entries, failed};
 use crate::store::StoreError;
 use crate::telemetry::Metrics;
 use crate::types::Digest;
@@ -97,7 +97,7 @@ fn round(shared: &Shared, pace: Pace, metrics: &Metrics, stop: &Stop) -> bool {
     if stop.wait(pace.write_down) {
         return true;
     }
-    let mut blobs = entries(&shared.root.join("blobs/sha256")).unwrap_or_else(|error| {
+    let mut blobs = entries(&shared.root.join(BLOBS)).unwrap_or_else(|error| {
         tracing::warn!(%error, "scrubbing");
         Vec::new()
     });

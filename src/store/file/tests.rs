@@ -364,6 +364,20 @@ fn a_folder_that_somebody_else_has_made_is_flushed_before_anything_in_it_is_ackn
 }
 
 #[test]
+fn what_was_prepared_is_flushed_before_a_digest_is_announced() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), None);
+    for n in 0..200 {
+        let mut writer = store.writer().unwrap();
+        writer.write_all(&bytes(n, 3000)).unwrap();
+        writer.place().unwrap();
+    }
+    store.put_record(RecordKind::Prepared, "key", b"value").unwrap();
+    store.announce(&Digest::of(b"x"), &VirtualFile::inline("x")).unwrap();
+    assert_eq!(store.shared.later.left(), 0);
+}
+
+#[test]
 fn a_flipped_bit_in_a_record_is_seen() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path(), None);

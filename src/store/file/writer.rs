@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::maps::{CHUNK, encode_checks};
-use super::{Shared, failed};
+use super::{BLOBS, Shared, failed};
 use crate::store::{BlobWrite, StoreError};
 use crate::types::Digest;
 
@@ -51,8 +51,9 @@ impl Write for Writer {
     }
 }
 
-impl BlobWrite for Writer {
-    fn commit(mut self: Box<Self>, expected: Option<&Digest>) -> Result<(Digest, u64), StoreError> {
+impl Writer {
+    /// Gives the blob its name.
+    fn finish(mut self, expected: Option<&Digest>, durably: bool) -> Result<(Digest, u64), StoreError> {
         let digest = Digest::from_raw(std::mem::take(&mut self.hasher).finalize().into());
         if let Some(expected) = expected.filter(|expected| **expected != digest) {
             return Err(StoreError::Mismatch { expected: *expected, found: digest });
@@ -64,7 +65,12 @@ impl BlobWrite for Writer {
                 tracing::error!(%digest, found, len, "a stored blob has another length; it is replaced");
                 self.shared.drop_blob(&digest)?;
             }
-            Some(_) if self.shared.recency.touch(&digest, || target.clone()).is_some() => return Ok((digest, len)),
+            Some(_) if self.shared.recency.touch(&digest, || target.clone()).is_some() => {
+                if durably {
+                    self.shared.later.wait();
+                }
+                return Ok((digest, len));
+            }
             _ => {}
         }
         let shared = self.shared.clone();
@@ -76,12 +82,31 @@ impl BlobWrite for Writer {
             let last = self.check;
             self.checks.push(last);
         }
-        self.file.sync_data().map_err(failed(format!("flushing blob {digest}")))?;
         // The checks first: a blob with its name has them.
-        shared.scratch.write(&shared.checks(&digest), &encode_checks(&self.checks), 0o644)?;
-        shared.scratch.rename(&self.path, &target)?;
+        let (checks, encoded) = (shared.checks(&digest), encode_checks(&self.checks));
+        if durably {
+            self.file.sync_data().map_err(failed(format!("flushing blob {digest}")))?;
+            shared.scratch.write(&checks, &encoded, 0o644)?;
+            shared.scratch.rename(&self.path, &target)?;
+        } else {
+            let doing = || failed(format!("writing blob {digest}"));
+            let file = self.file.try_clone().map_err(doing())?;
+            shared.place(&checks, &encoded, 0o644)?;
+            fs::rename(&self.path, &target).map_err(doing())?;
+            shared.later.flush(file, shared.root.join(BLOBS));
+        }
         reservation.fill(&digest);
         Ok((digest, len))
+    }
+}
+
+impl BlobWrite for Writer {
+    fn commit(self: Box<Self>, expected: Option<&Digest>) -> Result<(Digest, u64), StoreError> {
+        self.finish(expected, true)
+    }
+
+    fn place(self: Box<Self>) -> Result<(Digest, u64), StoreError> {
+        self.finish(None, false)
     }
 }
 
