@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::unpack::Readable;
 use super::{Prepared, Preparer, StoredFile};
 use crate::assemble::initramfs::MTIME;
 use crate::factory::FactoryError;
@@ -19,6 +20,7 @@ use crate::factory::resolve::ResolvedOverlay;
 use crate::format::tar;
 use crate::format::yaml::{Node, Width, emit};
 use crate::sandbox::{Folder, Job, SandboxError};
+use crate::schematic::Bootloader;
 use crate::store::BlobStore;
 use crate::types::{Arch, Digest};
 use crate::virtual_file::VirtualFile;
@@ -26,13 +28,15 @@ use crate::virtual_file::VirtualFile;
 pub use bundle::Bundle;
 
 /// Changes with what programs are given and with what is kept of what they do.
-const REVISION: u32 = 1;
+const REVISION: u32 = 2;
 /// How long a program may take to say what it needs.
 const OPTIONS_TIME: Duration = Duration::from_secs(15);
 /// How long it may take to install.
 const INSTALL_TIME: Duration = Duration::from_secs(60);
 /// Kernel arguments at most.
 const MAX_ARGUMENTS: usize = 256;
+/// Bytes of a profile that are read.
+const MAX_PROFILE: u64 = 1 << 20;
 /// Sectors that a partition table may be moved at most: 1 GiB of 512-byte sectors.
 const MAX_OFFSET: u64 = 2 << 20;
 
@@ -54,6 +58,16 @@ pub struct OverlayOptions {
     pub kernel_args: Vec<String>,
     /// Sectors to keep free between the header of the partition table and its entries, and so before the first partition.
     pub partition_offset: u64,
+    /// Name of the boot loader that its disk images have where the schematic chooses none; from its profile.
+    bootloader: Option<String>,
+}
+
+impl OverlayOptions {
+    /// The boot loader that its disk images have where the schematic chooses none; `None` for the reference's default, GRUB.
+    pub fn bootloader(&self) -> Option<Bootloader> {
+        let all = [Bootloader::DualBoot, Bootloader::SdBoot, Bootloader::Grub];
+        all.into_iter().find(|bootloader| Some(bootloader.as_str()) == self.bootloader.as_deref())
+    }
 }
 
 impl Prepared for OverlayOptions {
@@ -112,8 +126,8 @@ impl Preparer {
                     return Ok(Arc::new(found));
                 }
                 let bundle = preparer.overlay_bundle(&source, NATIVE).await?;
-                let made = preparer.prepare(&key, "overlay options", move |store| ask(store, &source, &bundle)).await?;
-                Ok(Arc::new(made))
+                let job = move |store: &dyn BlobStore| ask(store, &source, &bundle);
+                preparer.run_program(&key, "overlay options", job).await
             })
             .await?;
         Ok(Arc::new(PreparedOverlay { source: overlay.clone(), options: (*options).clone() }))
@@ -139,9 +153,26 @@ impl Preparer {
                 let (program, files) =
                     tokio::try_join!(preparer.overlay_bundle(&source, NATIVE), preparer.overlay_bundle(&source, arch))?;
                 let job = move |store: &dyn BlobStore| install::install(store, &source, &program, &files);
-                Ok(Arc::new(preparer.prepare(&key, "overlay install", job).await?))
+                preparer.run_program(&key, "overlay install", job).await
             })
             .await
+    }
+
+    /// Prepares what a program makes; its failure is remembered for a while, for it may have taken long to fail.
+    async fn run_program<T: Prepared>(
+        &self,
+        key: &str,
+        kind: &'static str,
+        job: impl FnOnce(&dyn BlobStore) -> Result<T, FactoryError> + Send + 'static,
+    ) -> Result<Arc<T>, FactoryError> {
+        if let Some(failure) = self.failed_programs.get(key) {
+            return Err(failure);
+        }
+        let made = self.prepare(key, kind, job).await;
+        if let Err(failure @ (FactoryError::Invalid(_) | FactoryError::BadSource { .. })) = &made {
+            self.failed_programs.insert(key.to_owned(), failure.clone());
+        }
+        made.map(Arc::new)
     }
 
     /// The layer that an installer image for `arch` has for its overlay.
@@ -219,9 +250,38 @@ fn ask(store: &dyn BlobStore, overlay: &ResolvedOverlay, bundle: &Bundle) -> Res
     let input = options_text(overlay);
     let job = Job { folder: &folder, argument: "get-options", input: input.as_bytes(), time: OPTIONS_TIME };
     let answer = run(overlay, &job)?;
-    read_options(&answer).map_err(|reason| {
+    let options = read_options(&answer).map_err(|reason| {
         bad(overlay, format!("its program installers/{} answers get-options with {reason}", overlay.name))
-    })
+    })?;
+    let Some(profile) = bundle.profile(&overlay.name) else { return Ok(options) };
+    let profile = profile.slice(0..profile.len().min(MAX_PROFILE)).read_all(&Readable(store))?;
+    let bootloader = read_profile(&profile)
+        .map_err(|reason| bad(overlay, format!("its profiles/{}.yaml: {reason}", overlay.name)))?;
+    Ok(OverlayOptions { bootloader, ..options })
+}
+
+/// What of a profile is followed.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Profile {
+    output: Option<Output>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Output {
+    image_options: Option<ImageOptions>,
+}
+
+#[derive(Deserialize)]
+struct ImageOptions {
+    bootloader: Option<String>,
+}
+
+/// The boot loader that a profile names.
+fn read_profile(profile: &[u8]) -> Result<Option<String>, String> {
+    let profile: Option<Profile> = serde_yaml::from_slice(profile).map_err(|error| error.to_string())?;
+    Ok(profile.and_then(|profile| profile.output?.image_options?.bootloader).map(|name| name.to_lowercase()))
 }
 
 /// What a program prints: the fields that we know; missing ones and nulls are empty.
@@ -252,7 +312,7 @@ fn read_options(answer: &[u8]) -> Result<OverlayOptions, String> {
     if partition_offset > MAX_OFFSET {
         return Err(format!("a partition offset of {partition_offset} sectors"));
     }
-    Ok(OverlayOptions { name: printed.name, kernel_args, partition_offset })
+    Ok(OverlayOptions { name: printed.name, kernel_args, partition_offset, bootloader: None })
 }
 
 #[cfg(test)]
@@ -266,7 +326,23 @@ mod tests {
         assert_eq!(read.kernel_args, ["console=tty0", "console=ttyAMA0,115200"]);
         assert_eq!((read.name.as_str(), read.partition_offset), ("rpi_generic", 20480));
         let least = read_options(b"name: x\nkernelArgs: null\npartitionOptions: {}\nlater: [1]\n").unwrap();
-        assert_eq!(least, OverlayOptions { name: "x".to_owned(), kernel_args: vec![], partition_offset: 0 });
+        assert_eq!((least.name.as_str(), least.kernel_args.len(), least.partition_offset), ("x", 0, 0));
+    }
+
+    #[test]
+    fn a_profile_may_name_a_boot_loader() {
+        let profile =
+            "arch: arm64\noutput:\n  kind: image\n  outFormat: .xz\n  imageOptions:\n    diskSize: 1306525696\n";
+        assert_eq!(read_profile(profile.as_bytes()).unwrap(), None);
+        let named = format!("{profile}    bootloader: sd-boot\n");
+        let bootloader = read_profile(named.as_bytes()).unwrap();
+        let options = OverlayOptions { bootloader, ..read_options(b"name: x").unwrap() };
+        assert_eq!(options.bootloader(), Some(Bootloader::SdBoot));
+        assert_eq!(OverlayOptions { bootloader: Some("none".to_owned()), ..options }.bootloader(), None);
+        for nothing in ["", "output:", "output: {imageOptions: }", "arch: arm64"] {
+            assert_eq!(read_profile(nothing.as_bytes()).unwrap(), None, "{nothing}");
+        }
+        assert!(read_profile(b"output: 5").is_err());
     }
 
     #[test]
