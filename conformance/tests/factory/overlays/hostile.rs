@@ -288,7 +288,7 @@ fn no_way_leads_out() {
 }
 
 /// Runs what follows with one system call missing, as a kernel or a container may lack it.
-const FORBID: &str = r"
+pub(super) const FORBID: &str = r"
 import ctypes, os, struct, sys
 numbers = {'unshare': (272, 97), 'landlock_create_ruleset': (444, 444), 'seccomp': (317, 277)}
 number = numbers[sys.argv[1]][os.uname().machine == 'aarch64']
