@@ -24,6 +24,7 @@ pub async fn overlay(config: &Config, schematic: &Path, version: &str, arch: Arc
     let mut lines = vec![format!("image {}@{}", source.repository, source.digest), format!("name {}", options.name)];
     lines.extend(options.kernel_args.iter().map(|argument| format!("argument {argument}")));
     lines.push(format!("offset {}", options.partition_offset));
+    lines.extend(options.bootloader().map(|bootloader| format!("bootloader {bootloader}")));
     for (path, file) in plan.install.efi_files() {
         lines.push(format!("file {} {:>10} {path}", sha256(&factory, &file)?, file.len()));
     }

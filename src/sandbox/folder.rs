@@ -1,15 +1,21 @@
 //! The folder of a confined program.
 
-use std::fs::{self, DirEntry, Permissions};
+use std::fs::{self, DirEntry, File, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// A temporary folder for one program; gone when it is dropped.
+/// A temporary folder for one program; gone when it is dropped. What a factory leaves that is killed goes when the next
+/// folder is made.
 ///
 /// The program sees it as its current folder: itself as `program`, what it may read in `files`, what it may change in
 /// `work`.
-pub struct Folder(PathBuf);
+pub struct Folder {
+    path: PathBuf,
+    /// Locked for as long as the folder is used.
+    _lock: File,
+}
 
 /// What a program has made.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,7 +35,11 @@ impl Folder {
     /// # Errors
     /// When it cannot be made.
     pub fn new() -> io::Result<Self> {
-        let folder = Self(tempfile::Builder::new().prefix(PREFIX).tempdir()?.keep());
+        remove_abandoned(&std::env::temp_dir());
+        let path = tempfile::Builder::new().prefix(PREFIX).tempdir()?.keep();
+        let lock = File::open(&path)?;
+        lock.try_lock()?;
+        let folder = Self { path, _lock: lock };
         fs::create_dir(folder.files())?;
         fs::create_dir(folder.work())?;
         Ok(folder)
@@ -37,42 +47,42 @@ impl Folder {
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// The program.
     pub fn program(&self) -> PathBuf {
-        self.0.join(PROGRAM)
+        self.path.join(PROGRAM)
     }
 
     /// What it may read.
     pub fn files(&self) -> PathBuf {
-        self.0.join(FILES)
+        self.path.join(FILES)
     }
 
     /// What it may change.
     pub fn work(&self) -> PathBuf {
-        self.0.join(WORK)
+        self.path.join(WORK)
     }
 
     /// Its standard input.
     pub(super) fn input(&self) -> PathBuf {
-        self.0.join("input")
+        self.path.join("input")
     }
 
     /// Its standard output.
     pub(super) fn output(&self) -> PathBuf {
-        self.0.join("output")
+        self.path.join("output")
     }
 
     /// Its standard error.
     pub(super) fn errors(&self) -> PathBuf {
-        self.0.join("errors")
+        self.path.join("errors")
     }
 
     /// A file that says whether the walls were up.
     pub(super) fn ready(&self) -> PathBuf {
-        self.0.join(READY)
+        self.path.join(READY)
     }
 
     /// What is below `work`; counting ends where there are more than `most` entries.
@@ -162,10 +172,30 @@ fn remove(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// How old a folder must be to be looked at: a new one may be locked in a moment.
+const NEW: Duration = Duration::from_secs(5);
+
+/// Removes folders of ours that nobody uses any more.
+fn remove_abandoned(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let named = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
+        let Ok(found) = entry.metadata() else { continue };
+        // What others made under such a name could lead anywhere.
+        let ours = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw();
+        let old = found.modified().is_ok_and(|made| made.elapsed().is_ok_and(|age| age > NEW));
+        if named && ours && old && File::open(entry.path()).is_ok_and(|lock| lock.try_lock().is_ok()) {
+            tracing::info!(folder = %entry.path().display(), "a folder is removed that was left behind");
+            if let Err(error) = remove(&entry.path()) {
+                tracing::warn!(folder = %entry.path().display(), %error, "a folder could not be removed");
+            }
+        }
+    }
+}
+
 impl Drop for Folder {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.0) {
-            tracing::warn!(folder = %self.0.display(), %error, "a program's folder could not be removed");
+        if let Err(error) = remove(&self.path) {
+            tracing::warn!(folder = %self.path.display(), %error, "a program's folder could not be removed");
         }
     }
 }
@@ -202,6 +232,27 @@ mod tests {
             .unwrap()
             .filter(|entry| entry.as_ref().is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with(name)));
         assert_eq!(left.count(), 0);
+    }
+
+    #[test]
+    fn what_nobody_uses_goes() {
+        let parent = tempfile::tempdir().unwrap();
+        let old = std::time::SystemTime::now() - 2 * NEW;
+        let make = |name: &str| {
+            let path = parent.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("file"), "").unwrap();
+            File::open(&path).unwrap().set_modified(old).unwrap();
+            path
+        };
+        let [abandoned, used, other] = [&format!("{PREFIX}a"), &format!("{PREFIX}b"), "other"].map(make);
+        let lock = File::open(&used).unwrap();
+        lock.try_lock().unwrap();
+        let new = parent.path().join(format!("{PREFIX}c"));
+        fs::create_dir(&new).unwrap();
+        remove_abandoned(parent.path());
+        assert_eq!([&abandoned, &used, &other, &new].map(|path| path.exists()), [false, true, true, true]);
+        drop(lock);
     }
 
     #[test]

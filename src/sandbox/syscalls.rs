@@ -62,6 +62,11 @@ fn allowed(pid: u64) -> Result<Calls, seccompiler::BackendError> {
     Ok(calls)
 }
 
+/// The same number on every architecture, but not named on every one.
+const SYS_FCHMODAT2: i64 = 452;
+/// Not named where `renameat2` suffices, and used nevertheless.
+const SYS_RENAMEAT: i64 = if cfg!(target_arch = "x86_64") { 264 } else { 38 };
+
 /// Calls that set mode, owner and times of files.
 #[cfg(target_arch = "x86_64")]
 const SETTING_METADATA: &[i64] = &[
@@ -69,7 +74,7 @@ const SETTING_METADATA: &[i64] = &[
     libc::SYS_chown,
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
-    libc::SYS_fchmodat2,
+    SYS_FCHMODAT2,
     libc::SYS_fchown,
     libc::SYS_fchownat,
     libc::SYS_futimesat,
@@ -81,14 +86,8 @@ const SETTING_METADATA: &[i64] = &[
 
 /// Calls that set mode, owner and times of files.
 #[cfg(not(target_arch = "x86_64"))]
-const SETTING_METADATA: &[i64] = &[
-    libc::SYS_fchmod,
-    libc::SYS_fchmodat,
-    libc::SYS_fchmodat2,
-    libc::SYS_fchown,
-    libc::SYS_fchownat,
-    libc::SYS_utimensat,
-];
+const SETTING_METADATA: &[i64] =
+    &[libc::SYS_fchmod, libc::SYS_fchmodat, SYS_FCHMODAT2, libc::SYS_fchown, libc::SYS_fchownat, libc::SYS_utimensat];
 
 /// Calls without conditions, those of x86-64 alone last.
 const PLAIN: &[i64] = &[
@@ -153,7 +152,7 @@ const PLAIN: &[i64] = &[
     libc::SYS_read,
     libc::SYS_readlinkat,
     libc::SYS_readv,
-    libc::SYS_renameat,
+    SYS_RENAMEAT,
     libc::SYS_renameat2,
     libc::SYS_restart_syscall,
     libc::SYS_rseq,

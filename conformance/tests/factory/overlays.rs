@@ -171,6 +171,15 @@ fn what_a_program_installs_is_kept() {
         assert!(said.lines().any(|found| found == line), "{line} in\n{said}");
     }
     assert_eq!(said.lines().count(), 10, "{said}");
+
+    // Another factory with another folder for temporary files says the same.
+    let tmp = world.at("another-folder-for-temporary-files");
+    fs::create_dir(&tmp).unwrap();
+    let elsewhere = settings.clone().with("IF_STORE_PATH", world.at("third").display()).with("TMPDIR", tmp.display());
+    assert_eq!(explain(&world, &elsewhere, BOARD, &[]).unwrap().stdout, output.stdout);
+    // What was installed once is kept: a machine that can run no program finds it.
+    let forbidden = ["python3", "-c", hostile::FORBID, "landlock_create_ruleset"];
+    assert_eq!(explain(&world, &settings, BOARD, &forbidden).unwrap().stdout, output.stdout);
 }
 
 #[test]

@@ -65,7 +65,7 @@ impl Prepared for Files {
     }
 }
 
-/// How long the failure of a foreign program is remembered: it may have taken long to fail.
+/// How long the failure of a foreign program is remembered.
 const FAILED_PROGRAM: Duration = Duration::from_secs(60);
 
 /// Prepares, and finds what was prepared.
@@ -84,6 +84,8 @@ pub struct Preparer {
     overlay_bundles: SingleFlight<String, Arc<overlay::Bundle>, FactoryError>,
     overlay_options: SingleFlight<String, Arc<OverlayOptions>, FactoryError>,
     overlay_installs: SingleFlight<String, Arc<OverlayInstall>, FactoryError>,
+    /// Why foreign programs failed a moment ago, by the key of what they should have made.
+    failed_programs: moka::sync::Cache<String, FactoryError>,
     /// Facts of modules in memory, by the digest of their blob.
     facts: moka::sync::Cache<Digest, Arc<ModuleTree>>,
     /// What was compressed, and what is better not, in memory.
@@ -106,8 +108,9 @@ impl Preparer {
             grubs: SingleFlight::new(None),
             indexes: SingleFlight::new(None),
             overlay_bundles: SingleFlight::new(None),
-            overlay_options: SingleFlight::new(Some(FAILED_PROGRAM)),
-            overlay_installs: SingleFlight::new(Some(FAILED_PROGRAM)),
+            overlay_options: SingleFlight::new(None),
+            overlay_installs: SingleFlight::new(None),
+            failed_programs: moka::sync::Cache::builder().max_capacity(1000).time_to_live(FAILED_PROGRAM).build(),
             facts: moka::sync::Cache::new(256),
             packs: SingleFlight::new(None),
             packed: moka::sync::Cache::new(4096),

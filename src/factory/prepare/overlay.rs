@@ -5,6 +5,7 @@
 
 mod bundle;
 mod install;
+mod options;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::unpack::Readable;
 use super::{Prepared, Preparer, StoredFile};
 use crate::assemble::initramfs::MTIME;
 use crate::factory::FactoryError;
@@ -24,17 +26,17 @@ use crate::types::{Arch, Digest};
 use crate::virtual_file::VirtualFile;
 
 pub use bundle::Bundle;
+pub use options::OverlayOptions;
+use options::{read_options, read_profile};
 
 /// Changes with what programs are given and with what is kept of what they do.
-const REVISION: u32 = 1;
+const REVISION: u32 = 2;
 /// How long a program may take to say what it needs.
 const OPTIONS_TIME: Duration = Duration::from_secs(15);
 /// How long it may take to install.
 const INSTALL_TIME: Duration = Duration::from_secs(60);
-/// Kernel arguments at most.
-const MAX_ARGUMENTS: usize = 256;
-/// Sectors that a partition table may be moved at most: 1 GiB of 512-byte sectors.
-const MAX_OFFSET: u64 = 2 << 20;
+/// Bytes of a profile that are read.
+const MAX_PROFILE: u64 = 1 << 20;
 
 /// An overlay that said what it needs.
 #[derive(Clone, Debug)]
@@ -43,23 +45,6 @@ pub struct PreparedOverlay {
     pub source: ResolvedOverlay,
     /// What it needs.
     pub options: OverlayOptions,
-}
-
-/// What an overlay's program answers to `get-options`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OverlayOptions {
-    /// Its own name for itself.
-    pub name: String,
-    /// Kernel arguments.
-    pub kernel_args: Vec<String>,
-    /// Sectors to keep free between the header of the partition table and its entries, and so before the first partition.
-    pub partition_offset: u64,
-}
-
-impl Prepared for OverlayOptions {
-    fn blobs(&self) -> Vec<StoredFile> {
-        Vec::new()
-    }
 }
 
 /// What an overlay's program puts on a disk.
@@ -112,8 +97,8 @@ impl Preparer {
                     return Ok(Arc::new(found));
                 }
                 let bundle = preparer.overlay_bundle(&source, NATIVE).await?;
-                let made = preparer.prepare(&key, "overlay options", move |store| ask(store, &source, &bundle)).await?;
-                Ok(Arc::new(made))
+                let job = move |store: &dyn BlobStore| ask(store, &source, &bundle);
+                preparer.run_program(&key, "overlay options", job).await
             })
             .await?;
         Ok(Arc::new(PreparedOverlay { source: overlay.clone(), options: (*options).clone() }))
@@ -139,9 +124,26 @@ impl Preparer {
                 let (program, files) =
                     tokio::try_join!(preparer.overlay_bundle(&source, NATIVE), preparer.overlay_bundle(&source, arch))?;
                 let job = move |store: &dyn BlobStore| install::install(store, &source, &program, &files);
-                Ok(Arc::new(preparer.prepare(&key, "overlay install", job).await?))
+                preparer.run_program(&key, "overlay install", job).await
             })
             .await
+    }
+
+    /// Prepares what a program makes; its failure is remembered for a while, for it may have taken long to fail.
+    async fn run_program<T: Prepared>(
+        &self,
+        key: &str,
+        kind: &'static str,
+        job: impl FnOnce(&dyn BlobStore) -> Result<T, FactoryError> + Send + 'static,
+    ) -> Result<Arc<T>, FactoryError> {
+        if let Some(failure) = self.failed_programs.get(key) {
+            return Err(failure);
+        }
+        let made = self.prepare(key, kind, job).await;
+        if let Err(failure @ (FactoryError::Invalid(_) | FactoryError::BadSource { .. })) = &made {
+            self.failed_programs.insert(key.to_owned(), failure.clone());
+        }
+        made.map(Arc::new)
     }
 
     /// The layer that an installer image for `arch` has for its overlay.
@@ -219,72 +221,12 @@ fn ask(store: &dyn BlobStore, overlay: &ResolvedOverlay, bundle: &Bundle) -> Res
     let input = options_text(overlay);
     let job = Job { folder: &folder, argument: "get-options", input: input.as_bytes(), time: OPTIONS_TIME };
     let answer = run(overlay, &job)?;
-    read_options(&answer).map_err(|reason| {
+    let options = read_options(&answer).map_err(|reason| {
         bad(overlay, format!("its program installers/{} answers get-options with {reason}", overlay.name))
-    })
-}
-
-/// What a program prints: the fields that we know; missing ones and nulls are empty.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Printed {
-    name: String,
-    kernel_args: Option<Vec<String>>,
-    partition_options: Option<PrintedPartitions>,
-}
-
-#[derive(Deserialize)]
-struct PrintedPartitions {
-    offset: Option<u64>,
-}
-
-fn read_options(answer: &[u8]) -> Result<OverlayOptions, String> {
-    let text = std::str::from_utf8(answer).map_err(|_| "bytes that are no text".to_owned())?;
-    let printed: Printed = serde_yaml::from_str(text).map_err(|error| format!("what is not understood: {error}"))?;
-    let kernel_args = printed.kernel_args.unwrap_or_default();
-    if kernel_args.len() > MAX_ARGUMENTS {
-        return Err(format!("{} kernel arguments", kernel_args.len()));
-    }
-    if let Some(argument) = kernel_args.iter().find(|argument| argument.chars().any(char::is_control)) {
-        return Err(format!("the kernel argument {argument:?}"));
-    }
-    let partition_offset = printed.partition_options.and_then(|options| options.offset).unwrap_or_default();
-    if partition_offset > MAX_OFFSET {
-        return Err(format!("a partition offset of {partition_offset} sectors"));
-    }
-    Ok(OverlayOptions { name: printed.name, kernel_args, partition_offset })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_are_read_as_boards_print_them() {
-        let text = "name: rpi_generic\nkernelArgs:\n  - console=tty0\n  - console=ttyAMA0,115200\npartitionOptions:\n  offset: 20480\n";
-        let read = read_options(text.as_bytes()).unwrap();
-        assert_eq!(read.kernel_args, ["console=tty0", "console=ttyAMA0,115200"]);
-        assert_eq!((read.name.as_str(), read.partition_offset), ("rpi_generic", 20480));
-        let least = read_options(b"name: x\nkernelArgs: null\npartitionOptions: {}\nlater: [1]\n").unwrap();
-        assert_eq!(least, OverlayOptions { name: "x".to_owned(), kernel_args: vec![], partition_offset: 0 });
-    }
-
-    #[test]
-    fn answers_that_cannot_be_are_refused() {
-        let many = format!("name: x\nkernelArgs: [{}]\n", "a,".repeat(300));
-        for text in [
-            "",
-            "garbage",
-            "- list",
-            "kernelArgs: []",
-            "name: x\nkernelArgs: 5",
-            "name: x\nkernelArgs: [\"a\\nb\"]",
-            "name: x\npartitionOptions:\n  offset: -1",
-            "name: x\npartitionOptions:\n  offset: 99999999999",
-            &many,
-        ] {
-            assert!(read_options(text.as_bytes()).is_err(), "{text}");
-        }
-        assert!(read_options(b"\xff\xfe").is_err());
-    }
+    })?;
+    let Some(profile) = bundle.profile(&overlay.name) else { return Ok(options) };
+    let profile = profile.slice(0..profile.len().min(MAX_PROFILE)).read_all(&Readable(store))?;
+    let bootloader = read_profile(&profile)
+        .map_err(|reason| bad(overlay, format!("its profiles/{}.yaml: {reason}", overlay.name)))?;
+    Ok(OverlayOptions { bootloader, ..options })
 }

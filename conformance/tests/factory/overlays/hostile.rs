@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -13,6 +13,7 @@ use conformance::oci::{Config, Family, Layout, Packing};
 use conformance::registry::Registry;
 use conformance::release::{self, Size};
 use conformance::{golang, packages, publish};
+use nix::sys::signal::Signal;
 
 use super::{explain, explain_by};
 use crate::world::{World, get};
@@ -70,13 +71,18 @@ fn check_clean(world: &World) -> Result<()> {
         let children = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
         ensure!(children.trim().is_empty(), "processes {children} are left");
     }
-    for process in fs::read_dir("/proc")? {
-        let program = fs::read_link(process?.path().join("exe")).unwrap_or_default();
-        ensure!(!program.starts_with(world.folder.path().join("tmp")), "{} is left", program.display());
-    }
+    let left = programs(world)?;
+    ensure!(left.is_empty(), "{left:?} is left");
     let left: Vec<_> = fs::read_dir(world.at("tmp"))?.collect::<std::io::Result<_>>()?;
     ensure!(left.is_empty(), "{left:?} is left");
     Ok(())
+}
+
+/// Programs that run out of the world's temporary folders.
+fn programs(world: &World) -> Result<Vec<PathBuf>> {
+    let processes = fs::read_dir("/proc")?.collect::<std::io::Result<Vec<_>>>()?;
+    let programs = processes.iter().filter_map(|process| fs::read_link(process.path().join("exe")).ok());
+    Ok(programs.filter(|program| program.starts_with(world.at("tmp"))).collect())
 }
 
 /// What the program is told to do when asked for its options, the status, and what the answer says.
@@ -199,6 +205,35 @@ fn check_trace(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A factory that is killed takes its programs with it, and the next one what they left.
+#[test]
+fn programs_die_with_their_factory() {
+    let (world, _) = world().unwrap();
+    let id = world.factory.post_schematic(&schematic("do: hang")).unwrap();
+    let url = world.factory.url(&format!("/image/{id}/v1.13.2/metal-arm64-uki.efi"));
+    let waiting = std::thread::spawn(move || reqwest::blocking::get(url).is_err());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let running = || !programs(&world).unwrap().is_empty();
+    while !running() {
+        assert!(Instant::now() < deadline && !waiting.is_finished(), "the program does not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    world.factory.signal(Signal::SIGKILL).unwrap();
+    assert!(waiting.join().unwrap());
+    while running() {
+        assert!(Instant::now() < deadline, "the program goes on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let left = || fs::read_dir(world.at("tmp")).unwrap().count();
+    assert_eq!(left(), 1);
+    std::thread::sleep(Duration::from_secs(6));
+    let settings = Settings::on(&world.registry, &world.release, &world.at("again"));
+    let settings = settings.with("TMPDIR", world.at("tmp").display());
+    let output = explain(&world, &settings, &schematic("do: nothing"), &[]).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(left(), 0);
+}
+
 #[test]
 fn no_way_leads_out() {
     packages::install(packages::MACHINE).unwrap();
@@ -253,7 +288,7 @@ fn no_way_leads_out() {
 }
 
 /// Runs what follows with one system call missing, as a kernel or a container may lack it.
-const FORBID: &str = r"
+pub(super) const FORBID: &str = r"
 import ctypes, os, struct, sys
 numbers = {'unshare': (272, 97), 'landlock_create_ruleset': (444, 444), 'seccomp': (317, 277)}
 number = numbers[sys.argv[1]][os.uname().machine == 'aarch64']
