@@ -10,6 +10,7 @@ pub mod encode;
 pub mod factory;
 pub mod format;
 pub mod frontend;
+pub mod sandbox;
 pub mod schematic;
 pub mod server;
 pub mod sign;

@@ -16,7 +16,7 @@ mod rooms {
         &["format", "encode"],
         &["sign", "verify"],
         &["upstream"],
-        &["store"],
+        &["store", "sandbox"],
         &["config", "telemetry"],
         &["virtual_file"],
         &["types"],

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod cache;
 pub mod demo;
 pub mod factory;
+pub mod golang;
 pub mod kill;
 pub mod oci;
 pub mod oci_suite;

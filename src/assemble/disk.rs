@@ -149,6 +149,14 @@ pub enum DiskError {
         /// What is there.
         part: String,
     },
+    /// More than the disk has.
+    #[error("the overlay writes to bytes {writes:?} of the disk, which ends at {len}")]
+    Beyond {
+        /// Where the overlay writes.
+        writes: Range<u64>,
+        /// Length of the disk in bytes.
+        len: u64,
+    },
 }
 
 /// The image, and what its parts are.
@@ -173,6 +181,9 @@ pub fn disk(parts: &DiskParts<'_>) -> Result<(VirtualFile, Outline), DiskError> 
     pieces.extend(table.ends());
     for (at, code) in &parts.overlay.writes {
         let writes = *at..at + code.len();
+        if writes.end > parts.len {
+            return Err(DiskError::Beyond { writes, len: parts.len });
+        }
         let taken = table.taken().into_iter().find(|(range, _)| range.start < writes.end && writes.start < range.end);
         if let Some((_, part)) = taken {
             return Err(DiskError::Overlap { writes, part });

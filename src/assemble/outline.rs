@@ -21,6 +21,11 @@ impl Outline {
             .extend(moved.map(|(range, part)| (range.start + offset..range.end + offset, format!("{name}: {part}"))));
     }
 
+    /// The range of the first part of that name.
+    pub fn range(&self, name: &str) -> Option<Range<u64>> {
+        self.parts.iter().find(|(_, part)| part == name).map(|(range, _)| range.clone())
+    }
+
     /// The name of the smallest part that holds a byte.
     pub fn name_at(&self, offset: u64) -> Option<&str> {
         let holding = self.parts.iter().filter(|(range, _)| range.contains(&offset));

@@ -2,15 +2,20 @@
 
 mod asset;
 mod fsck;
+mod output;
+mod overlay;
 mod serve;
 mod verify;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, Source, Values};
+use crate::sandbox;
+use crate::types::Arch;
 
 /// Boot assets and installer images of Talos Linux, made on request from signed sources.
 #[derive(Parser)]
@@ -51,9 +56,13 @@ enum Command {
         version: String,
         /// Which asset, such as metal-amd64.iso.
         path: String,
-        /// Where it goes, - for standard output; its own name in the current folder when absent. A broken attempt is continued.
+        /// Where it goes, - for standard output; its own name in the current folder when absent. A broken attempt is
+        /// continued. A block device is overwritten after a question, unless it is in use.
         #[arg(short, long)]
         output: Option<PathBuf>,
+        /// Overwrite a block device without a question.
+        #[arg(long)]
+        yes: bool,
         /// Print its SHA-256 as sha256sum does.
         #[arg(long)]
         sha256: bool,
@@ -61,9 +70,31 @@ enum Command {
         #[arg(long, conflicts_with_all = ["output", "sha256"])]
         plan: bool,
     },
+    /// Explain a schematic's overlay: what it needs, and what it puts on a disk.
+    Overlay {
+        #[command(flatten)]
+        sources: Sources,
+        /// File of the schematic (YAML or JSON); - for standard input.
+        schematic: PathBuf,
+        /// The Talos version.
+        version: String,
+        /// The board's architecture.
+        #[arg(long, default_value = "arm64", value_parser = arch)]
+        arch: Arch,
+    },
     /// Check signatures by hand.
     #[command(subcommand)]
     Verify(Verify),
+    /// Internal: confine this process, and become an overlay's program.
+    #[command(name = sandbox::COMMAND, hide = true)]
+    Sandbox {
+        /// The program's folder.
+        folder: PathBuf,
+        /// The program's argument.
+        argument: OsString,
+        /// Number of the process that started this one.
+        parent: u32,
+    },
 }
 
 #[derive(Subcommand)]
@@ -137,15 +168,26 @@ pub fn run() -> anyhow::Result<()> {
         }
         Command::Fsck { sources, dry_run } => fsck::fsck(&sources.load()?, !dry_run),
         Command::Refresh { sources, version } => runtime()?.block_on(serve::refresh(&sources.load()?, &version)),
-        Command::Asset { sources, schematic, version, path, output, sha256, plan } => {
-            let wanted = asset::Wanted { schematic, version, path, output, sha256, plan };
+        Command::Asset { sources, schematic, version, path, output, yes, sha256, plan } => {
+            let wanted = asset::Wanted { schematic, version, path, output, yes, sha256, plan };
             runtime()?.block_on(asset::asset(&sources.load()?, &wanted))
+        }
+        Command::Overlay { sources, schematic, version, arch } => {
+            runtime()?.block_on(overlay::overlay(&sources.load()?, &schematic, &version, arch))
         }
         Command::Verify(Verify::Image { sources, reference }) => {
             runtime()?.block_on(verify::image(&sources.load()?, &reference))
         }
         Command::Verify(Verify::Bundle { sources, bundle, file }) => verify::bundle(&sources.load()?, &bundle, &file),
+        Command::Sandbox { folder, argument, parent } => match sandbox::confine(&folder, &argument, parent) {
+            Ok(never) => match never {},
+            Err(reason) => anyhow::bail!(reason),
+        },
     }
+}
+
+fn arch(text: &str) -> Result<Arch, String> {
+    Arch::parse(text).ok_or_else(|| "amd64 or arm64".to_owned())
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -66,6 +66,9 @@ pub enum FactoryError {
         /// Why.
         reason: String,
     },
+    /// A foreign program would have to be run, and cannot be run safely.
+    #[error("{0}")]
+    NoSandbox(String),
     /// The upstream does not answer.
     #[error("the upstream registry is not available: {0}")]
     Unavailable(String),

@@ -10,7 +10,7 @@ use super::catalogs::Catalogs;
 use super::hash::Hasher;
 use super::prepare::{Model, Preparer};
 use super::recipe::{Recipe, Resolved};
-use super::resolve::{Resolver, without_overlay};
+use super::resolve::Resolver;
 use super::schematics::Stored;
 use super::sources::Sources;
 use super::{FactoryError, InstallerImage, blocking};
@@ -117,6 +117,7 @@ impl Installers {
             resolved.imager,
             &resolved.extensions,
         );
+        let recipe = recipe.overlay(resolved.overlay.as_ref());
         let recipe = recipe.installer(resolved.base, parts.signer.public_pem()).digest();
         let recipe = recipe.map_err(|error| FactoryError::Internal(error.to_string()))?;
         let announced = parts.announcements.of(&schematic.id).await?;
@@ -131,11 +132,9 @@ impl Installers {
         )?;
         let halves = [amd64, arm64];
         let made = self.announce(&image, version, schematic, recipe, &halves);
-        let announce = |half: &Half| {
-            let (store, digest, file) = (parts.store.clone(), half.layer, half.file.clone());
-            blocking(move || store.announce(&digest, &file))
-        };
-        futures::future::try_join_all(halves.iter().map(announce)).await?;
+        for half in &halves {
+            self.announce_layers(half).await?;
+        }
         parts.announcements.add(&schematic.id, made.clone()).await?;
         parts.metrics.count_made("installer");
         Ok(Arc::new(made))
@@ -143,14 +142,14 @@ impl Installers {
 
     /// Turns names into digests, and refuses what cannot be made.
     async fn resolve(&self, version: &TalosVersion, schematic: &Stored) -> Result<Resolved, FactoryError> {
-        without_overlay(schematic)?;
         let parts = &self.parts;
-        let (imager, base, extensions) = tokio::try_join!(
+        let (imager, base, extensions, overlay) = tokio::try_join!(
             parts.resolver.imager(version),
             parts.resolver.image(base_repository(parts.sources.components(), version), version),
             parts.resolver.extensions(version, schematic),
+            parts.resolver.overlay(version, schematic),
         )?;
-        Ok(Resolved { imager, base, extensions })
+        Ok(Resolved { imager, base, extensions, overlay })
     }
 
     /// The image for one architecture.
@@ -163,6 +162,10 @@ impl Installers {
         arch: Arch,
     ) -> Result<Half, FactoryError> {
         let parts = &self.parts;
+        let overlay = match &resolved.overlay {
+            Some(overlay) => Some(parts.preparer.overlay(overlay).await?),
+            None => None,
+        };
         let model = Model {
             version,
             arch,
@@ -173,16 +176,20 @@ impl Installers {
             external_url: &parts.external_url,
             imager: &resolved.imager,
             extensions: &resolved.extensions,
+            overlay: overlay.as_deref(),
         };
         let repository = base_repository(parts.sources.components(), version);
-        let (file, base) =
-            tokio::try_join!(parts.preparer.installer_layer(&model), self.base(repository, &resolved.base, arch),)?;
-        let layer = self.hash(&file).await?;
-        let image = image::image(&base, &[Layer::tar(layer, file.len())]);
+        let (files, base) =
+            tokio::try_join!(parts.preparer.installer_layers(&model), self.base(repository, &resolved.base, arch))?;
+        let mut layers = Vec::with_capacity(files.len());
+        for file in files {
+            layers.push((self.hash(&file).await?, file));
+        }
+        let added: Vec<Layer> = layers.iter().map(|(digest, file)| Layer::tar(*digest, file.len())).collect();
+        let image = image::image(&base, &added);
         Ok(Half {
             arch,
-            layer,
-            file,
+            layers,
             repository: repository.to_owned(),
             base,
             config: Document::new(CONFIG_TYPE, image.config),
@@ -201,13 +208,15 @@ impl Installers {
         let resolved = self.resolve(version, schematic).await?;
         let half = self.half(name, version, schematic, &resolved, arch).await?;
         let repository = base_repository(self.parts.sources.components(), version);
-        let mut layers = Vec::with_capacity(half.base.layers().len() + 1);
+        let mut layers = Vec::with_capacity(half.base.layers().len() + half.layers.len());
         for Layer { media_type, digest, size, .. } in half.base.layers() {
             self.parts.sources.fetch(repository, digest, Some(*size)).await?;
             layers.push(ArchivedLayer { media_type, digest: *digest, file: VirtualFile::blob(*digest, *size) });
         }
-        let media_type = Layer::tar(half.layer, half.file.len()).media_type;
-        layers.push(ArchivedLayer { media_type, digest: half.layer, file: half.file });
+        for (digest, file) in half.layers {
+            let Layer { media_type, .. } = Layer::tar(digest, file.len());
+            layers.push(ArchivedLayer { media_type, digest, file });
+        }
         image::archive(&format!("{repository}:{version}"), &half.config.bytes, &layers)
             .map_err(|error| FactoryError::Internal(error.to_string()))
     }
@@ -229,6 +238,16 @@ impl Installers {
         blocking(move || hasher.sha256(&file, &store, &metrics)).await
     }
 
+    /// Remembers what the digests of a half's own layers stand for.
+    async fn announce_layers(&self, half: &Half) -> Result<(), FactoryError> {
+        let announce = |(digest, file): &(Digest, VirtualFile)| {
+            let (store, digest, file) = (self.parts.store.clone(), *digest, file.clone());
+            blocking(move || store.announce(&digest, &file))
+        };
+        futures::future::try_join_all(half.layers.iter().map(announce)).await?;
+        Ok(())
+    }
+
     /// Everything that is served for an image of two halves.
     fn announce(
         &self,
@@ -247,7 +266,7 @@ impl Installers {
             recipe,
             index: index.digest,
             documents: Vec::new(),
-            layers: halves.iter().map(|half| half.layer).collect(),
+            layers: halves.iter().flat_map(|half| half.layers.iter().map(|(digest, _)| *digest)).collect(),
             base_layers: halves.iter().flat_map(Half::base_layers).collect(),
             tags: Vec::new(),
             referrers: Vec::new(),
@@ -354,8 +373,7 @@ impl Installers {
         let resolved = self.resolve(&version, schematic).await?;
         for arch in Arch::ALL {
             let half = self.half(name, &version, schematic, &resolved, arch).await?;
-            let (store, layer, file) = (self.parts.store.clone(), half.layer, half.file.clone());
-            blocking(move || store.announce(&layer, &file)).await?;
+            self.announce_layers(&half).await?;
         }
         self.open(digest).await?.ok_or(FactoryError::NoSuchBlob(*digest))
     }
@@ -374,8 +392,8 @@ impl Installers {
 /// One architecture's part of an image.
 struct Half {
     arch: Arch,
-    layer: Digest,
-    file: VirtualFile,
+    /// The layers on top of the base image, lowest first.
+    layers: Vec<(Digest, VirtualFile)>,
     /// Repository path of the base image.
     repository: String,
     base: Base,

@@ -6,6 +6,7 @@ mod catalogs;
 mod error;
 mod hash;
 mod installer;
+mod overlay;
 mod prepare;
 mod recipe;
 mod registry;
@@ -28,7 +29,10 @@ use crate::virtual_file::{ReadBlob, VirtualFile};
 pub use announced::Document;
 pub use assets::{Algorithm, Asset, AssetKind, AssetPath, Credentials, PathError, PlanLine};
 pub use error::FactoryError;
+pub use overlay::OverlayPlan;
+pub use prepare::{OverlayInstall, OverlayOptions, PreparedOverlay};
 pub use repository::{InstallerImage, Repository};
+pub use resolve::ResolvedOverlay;
 pub use schematics::Created;
 pub use sources::Sources;
 
@@ -71,6 +75,7 @@ pub struct Factory {
     installers: Arc<Installers>,
     assets: Arc<Assets>,
     preparer: Arc<Preparer>,
+    resolver: Arc<Resolver>,
     signing_key_pem: String,
     external_url: url::Url,
     external_pxe_url: url::Url,
@@ -101,7 +106,7 @@ impl Factory {
         }));
         let assets = Arc::new(Assets::new(assets::Parts {
             store: store.clone(),
-            resolver,
+            resolver: resolver.clone(),
             preparer: preparer.clone(),
             installers: installers.clone(),
             metrics,
@@ -116,6 +121,7 @@ impl Factory {
             installers,
             assets,
             preparer,
+            resolver,
             signing_key_pem,
             external_url,
             external_pxe_url,

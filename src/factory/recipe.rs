@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::resolve::Extensions;
+use super::resolve::{Extensions, ResolvedOverlay};
 use crate::types::{Digest, Platform, TalosVersion};
 
 /// Changes whenever our layout of the same inputs changes; what was announced before stays served.
@@ -26,6 +26,9 @@ pub struct Recipe {
     base: Option<Digest>,
     /// Repository and digest of each extension, in the schematic's order.
     extensions: Extensions,
+    /// Digest of the overlay's image, of which the schematic says the rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overlay: Option<Digest>,
 }
 
 /// The inputs of a recipe that were resolved to digests.
@@ -36,6 +39,8 @@ pub struct Resolved {
     pub base: Digest,
     /// Its extensions.
     pub extensions: Extensions,
+    /// Its overlay.
+    pub overlay: Option<ResolvedOverlay>,
 }
 
 impl Recipe {
@@ -59,7 +64,14 @@ impl Recipe {
             imager,
             base: None,
             extensions: extensions.clone(),
+            overlay: None,
         }
+    }
+
+    /// The same with an overlay, if there is one.
+    #[must_use]
+    pub fn overlay(self, overlay: Option<&ResolvedOverlay>) -> Self {
+        Self { overlay: overlay.map(|overlay| overlay.digest), ..self }
     }
 
     /// The same for an installer image on a base image, signed by a key.

@@ -1,8 +1,8 @@
 //! The one place where errors become statuses.
 //!
-//! 400 what the caller got wrong, 404 what does not exist, 405 method, 413 too large, 502 what the upstream got wrong
-//! (bad signatures and answers), 503 with `Retry-After` what may work later, 500 only our own faults, whose cause is
-//! logged and not sent.
+//! 400 what the caller got wrong, 404 what does not exist, 405 method, 413 too large, 501 what this machine cannot do,
+//! 502 what the upstream got wrong (bad signatures and answers), 503 with `Retry-After` what may work later, 500 only our
+//! own faults, whose cause is logged and not sent.
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
@@ -117,6 +117,7 @@ impl From<FactoryError> for ApiError {
             FactoryError::Untrusted { .. } | FactoryError::BadSource { .. } => {
                 (StatusCode::BAD_GATEWAY, OciCode::ManifestUnknown)
             }
+            FactoryError::NoSandbox(_) => (StatusCode::NOT_IMPLEMENTED, OciCode::Unsupported),
             FactoryError::Unavailable(_) | FactoryError::NoRoom | FactoryError::Busy => {
                 (StatusCode::SERVICE_UNAVAILABLE, OciCode::TooManyRequests)
             }

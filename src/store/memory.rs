@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::sums::Sums;
 use super::{BlobStore, BlobWrite, RecordKind, StoreError, check_key};
 use crate::types::Digest;
 use crate::virtual_file::{ReadBlob, ReadError, VirtualFile};
@@ -22,6 +23,7 @@ struct Contents {
 #[derive(Clone, Default)]
 pub struct MemoryStore {
     contents: Arc<Mutex<Contents>>,
+    sums: Sums,
 }
 
 impl MemoryStore {
@@ -41,6 +43,10 @@ impl ReadBlob for MemoryStore {
 
     fn read_ready(&self, digest: &Digest, range: Range<u64>) -> Option<Bytes> {
         self.read(digest, range).ok()
+    }
+
+    fn remembered(&self, key: &Digest, make: &mut dyn FnMut() -> Result<Bytes, ReadError>) -> Result<Bytes, ReadError> {
+        self.sums.get(key, make)
     }
 }
 

@@ -8,6 +8,7 @@
 mod file;
 mod memory;
 mod single_flight;
+mod sums;
 
 use std::io;
 

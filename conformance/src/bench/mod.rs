@@ -3,6 +3,7 @@
 //! Ours and the peer take turns, and a row gives the medians. Both must have done the work: digests, lengths and files are
 //! held against each other. A missed target is printed and fails nothing; what is broken does.
 
+mod disk;
 mod http;
 mod installer;
 mod iso;
@@ -27,7 +28,20 @@ use report::Line;
 use world::World;
 
 /// What the bench needs on the machine beside what the harness does: peers, and the tools of the operator's script.
-const PACKAGES: &[&str] = &["dosfstools", "grub-common", "grub-pc-bin", "mtools", "nginx", "wrk", "xorriso"];
+const PACKAGES: &[&str] = &[
+    "dosfstools",
+    "gdisk",
+    "grub-common",
+    "grub-pc-bin",
+    "mtools",
+    "nginx",
+    "pigz",
+    "qemu-utils",
+    "wrk",
+    "xfsprogs",
+    "xorriso",
+    "xz-utils",
+];
 
 /// A row of the table, or some that come from one measurement.
 struct Row {
@@ -53,6 +67,10 @@ const ROWS: &[Row] = &[
     row("iso-get", "warm GET of an ISO image against nginx", iso::get),
     row("iso-memory", "anonymous memory over 1,000 downloads at once", iso::memory),
     row("iso-size", "what a model adds to the store; the length of its ISO image", iso::size),
+    row("disk", "never-asked disk images in every format against an operator's script", disk::made),
+    row("disk-head", "HEAD of never-asked disk images in every format", disk::head),
+    row("disk-memory", "anonymous memory over 64 different disk images at once", disk::memory),
+    row("disk-growth", "what a disk image adds to the store and to temporary files", disk::growth),
     row("iso-slow", "full speed beside 500 slow clients", slow::slow),
 ];
 
@@ -111,7 +129,19 @@ fn machine() -> Result<String> {
 /// What was compared, by package and version.
 fn compared() -> Result<String> {
     let mut peers = Vec::new();
-    for name in ["nginx", "docker-registry", "skopeo", "squashfs-tools", "kmod", "zstd", "xorriso", "wrk"] {
+    for name in [
+        "nginx",
+        "docker-registry",
+        "skopeo",
+        "squashfs-tools",
+        "kmod",
+        "zstd",
+        "xz-utils",
+        "pigz",
+        "qemu-utils",
+        "xorriso",
+        "wrk",
+    ] {
         let mut command = Command::new("dpkg-query");
         command.args(["-W", "-f", "${Package} ${Version}", name]);
         peers.push(run::text(&mut command)?);

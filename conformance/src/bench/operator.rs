@@ -74,6 +74,11 @@ impl Operator {
         self.run("iso", arch, &destination.display().to_string())
     }
 
+    /// Makes a disk image in the format that the name ends with: how long it took.
+    pub fn disk(&mut self, arch: &str, destination: &Path) -> Result<Duration> {
+        self.run("disk", arch, &destination.display().to_string())
+    }
+
     fn run(&mut self, kind: &str, arches: &str, destination: &str) -> Result<Duration> {
         // What the run before left behind is not in this one's way, neither is its writing to the disk.
         let work = |n: usize| self.folder.join(format!("run{n}"));

@@ -2,6 +2,7 @@
 # What an operator without a factory runs for one customized image: the standard tools, inputs on the local disk.
 #   operator.sh installer INPUTS WORK ARCHES DESTINATION   makes an image of these architectures, pushes it
 #   operator.sh iso       INPUTS WORK ARCH   DESTINATION   makes an ISO image
+#   operator.sh disk      INPUTS WORK ARCH   DESTINATION   makes a disk image, in the format that its name ends with
 # INPUTS holds, by architecture, the files of the imager and the layers of the extensions; and the base installer as an
 # OCI layout. UKIFY is the command of ukify. The architectures are made at the same time.
 set -euo pipefail
@@ -152,9 +153,53 @@ make_iso() {
         { cat "$work/grub-mkrescue.log" >&2; exit 1; }
 }
 
+# Boots by BIOS with GRUB and by UEFI with systemd-boot: EFI, BIOS, BOOT, META, as long as ours.
+make_disk() {
+    local arch=$arches loader disk=$work/disk.raw
+    make_initramfs "$arch" "$work"
+    make_uki "$arch" "$work"
+    truncate -s 4247M "$disk"
+    sgdisk --clear --new 1:2048:+2101M --typecode 1:ef00 --change-name 1:EFI --new 2:0:+1M --typecode 2:ef02 \
+        --change-name 2:BIOS --new 3:0:+2000M --change-name 3:BOOT --new 4:0:+1M --change-name 4:META "$disk" >/dev/null
+    loader=$([ "$arch" = arm64 ] && echo BOOTAA64.EFI || echo BOOTX64.EFI)
+    mkdir -p "$work/esp/EFI/BOOT" "$work/esp/EFI/Linux" "$work/esp/loader"
+    cp "$in/$arch/systemd-boot.efi" "$work/esp/EFI/BOOT/$loader"
+    ln "$work/vmlinuz.efi" "$work/esp/EFI/Linux/Talos-operator.efi"
+    printf 'timeout 10\n' >"$work/esp/loader/loader.conf"
+    mkfs.vfat -F 32 -n EFI --offset 2048 "$disk" $((2101 * 1024)) >/dev/null
+    mcopy -s -i "$disk@@1M" "$work/esp/EFI" "$work/esp/loader" ::
+    grub-mkimage -O i386-pc -d /usr/lib/grub/i386-pc -p '(,gpt3)/grub' -o "$work/core.img" \
+        biosdisk part_gpt xfs normal linux configfile search echo test all_video
+    dd if="$work/core.img" of="$disk" bs=1M seek=2102 conv=notrunc status=none
+    dd if=/usr/lib/grub/i386-pc/boot.img of="$disk" bs=440 count=1 conv=notrunc status=none
+    printf 'set timeout=3\nmenuentry "Talos" {\n  linux /A/vmlinuz %s\n  initrd /A/initramfs.xz\n}\n' \
+        "$(cat "$work/cmdline")" >"$work/grub.cfg"
+    printf '%s\n' /dev/null '0 0' 'd--755 0 0' 'A d--755 0 0' "vmlinuz ---644 0 0 $in/$arch/vmlinuz" \
+        "initramfs.xz ---644 0 0 $work/initramfs" '$' 'grub d--755 0 0' "grub.cfg ---644 0 0 $work/grub.cfg" '$' '$' \
+        >"$work/boot.proto"
+    truncate -s 2000M "$work/boot.xfs"
+    mkfs.xfs -q -L BOOT -p "$work/boot.proto" "$work/boot.xfs"
+    dd if="$work/boot.xfs" of="$disk" bs=1M seek=2103 conv=notrunc,sparse status=none
+    case $destination in
+    *.raw) mv "$disk" "$destination" ;;
+    *.raw.zst) zstd -q -18 -T0 "$disk" -o "$destination" ;;
+    *.raw.xz) xz -6 -T0 -c "$disk" >"$destination" ;;
+    *.raw.tar.gz) tar -C "$work" --owner 0 --group 0 -c disk.raw | pigz -9 >"$destination" ;;
+    *.qcow2) qemu-img convert -O qcow2 -o cluster_size=8k "$disk" "$destination" ;;
+    *.vhd) qemu-img convert -O vpc -o subformat=fixed,force_size "$disk" "$destination" ;;
+    *.ova)
+        qemu-img convert -O vmdk -o subformat=streamOptimized "$disk" "$work/disk.vmdk"
+        printf '<Envelope/>\n' >"$work/disk.ovf"
+        (cd "$work" && sha256sum --tag disk.vmdk disk.ovf >disk.mf && tar -cf "$destination" disk.ovf disk.mf disk.vmdk)
+        ;;
+    *) echo "unknown format: $destination" >&2; exit 2 ;;
+    esac
+}
+
 mkdir -p "$work"
 case $kind in
 installer) make_installer ;;
 iso) make_iso ;;
+disk) make_disk ;;
 *) echo "unknown: $kind" >&2; exit 2 ;;
 esac

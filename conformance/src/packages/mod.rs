@@ -52,6 +52,7 @@ pub const MACHINE: &[&str] = &[
     "qemu-utils",
     "skopeo",
     "squashfs-tools",
+    "strace",
     "umoci",
     "wget",
     "xorriso",

@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::boot::{ARCHES, Arch, Boot};
 use super::versions::{Era, VERSIONS, Version};
+use crate::golang;
 use crate::oci::tree::{Tree, noise};
 use crate::oci::{Config, Descriptor, Family, Layer, Layout, Packing};
 use crate::packages::Unpacked;
-use crate::run;
 
 /// Platforms for which there is a talosctl.
 const TALOSCTL: &[&str] = &[
@@ -190,7 +189,8 @@ fn talosctl(layout: &Layout, tag: &str) -> Result<Descriptor> {
 pub fn overlay(layout: &mut Layout, scratch: &Path) -> Result<Descriptor> {
     let mut manifests = Vec::new();
     for arch in ARCHES {
-        let installer = build_overlay_installer(arch, scratch)?;
+        let installer = scratch.join(format!("installer-{arch}"));
+        golang::build(include_str!("../../overlay/main.go"), arch, &installer)?;
         let mut tree = Tree::new();
         tree.file("artifacts/firmware/config.txt", 0o644, "enable_uart=1\narm_64bit=1\n");
         tree.file("artifacts/firmware/overlays/disable-bt.dtbo", 0o644, noise(21, 1500));
@@ -205,18 +205,4 @@ pub fn overlay(layout: &mut Layout, scratch: &Path) -> Result<Descriptor> {
     let index = layout.index(Family::Oci, &manifests)?;
     layout.tag("siderolabs/sbc-mini", "v0.1.0", &index);
     Ok(index)
-}
-
-/// Builds the overlay's installer: a Go program, so that both architectures come from one compiler.
-fn build_overlay_installer(arch: &str, scratch: &Path) -> Result<PathBuf> {
-    let source = scratch.join("overlay-installer");
-    fs::create_dir_all(&source)?;
-    fs::write(source.join("main.go"), include_str!("../../overlay/main.go"))?;
-    fs::write(source.join("go.mod"), "module overlay\n\ngo 1.22\n")?;
-    let program = scratch.join(format!("installer-{arch}"));
-    let mut command = Command::new("go");
-    command.args(["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o"]).arg(&program).arg(".");
-    command.current_dir(&source).envs([("CGO_ENABLED", "0"), ("GOOS", "linux"), ("GOARCH", arch), ("GOFLAGS", "")]);
-    run::output(&mut command)?;
-    Ok(program)
 }

@@ -178,6 +178,7 @@ fn key(packages: &Unpacked) -> String {
         include_str!("init.sh"),
         include_str!("versions.rs"),
         include_str!("../../overlay/main.go"),
+        include_str!("../golang.rs"),
         include_str!("../oci/mod.rs"),
         include_str!("../oci/tree.rs"),
         include_str!("../publish.rs"),

@@ -168,3 +168,85 @@ fn check_refusals(tool: &Tool<'_>, folder: &Path) -> Result<()> {
     assert_eq!(fs::read_dir(folder)?.count(), before, "files were left behind");
     Ok(())
 }
+
+/// A loop device over a file.
+struct Loop(String);
+
+impl Loop {
+    fn over(file: &Path) -> Result<Self> {
+        Ok(Self(run::text(Command::new("losetup").args(["--show", "-f", "-P"]).arg(file))?.trim().to_owned()))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        // A device that is left over does no harm to the test.
+        let _ = run::output(Command::new("losetup").args(["-d", &self.0]));
+    }
+}
+
+#[test]
+fn disks_are_written_with_holes_and_to_devices_that_are_free() {
+    let world = World::start().unwrap();
+    let settings = Settings::on(&world.registry, &world.release, &world.at("store"))
+        .with("IF_HTTP_EXTERNALURL", world.factory.url("/"));
+    let tool = Tool { world: &world, settings };
+    let folder = tool.folder();
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("empty.yaml"), "customization: {}\n").unwrap();
+    let wanted = ["empty.yaml", "v1.9.5", "metal-amd64.raw"];
+    let with = |args: &[&str]| [&wanted[..], args].concat().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let run = |args: &[&str]| tool.run(&with(args).iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+
+    let made = run(&["-o", "disk.raw", "--sha256"]);
+    ends_well(&made);
+    fs::write(folder.join("sum"), &made.stdout).unwrap();
+    run::output(Command::new("sha256sum").args(["--strict", "-c", "sum"]).current_dir(&folder)).unwrap();
+    let disk = fs::metadata(folder.join("disk.raw")).unwrap();
+    let allocated = std::os::unix::fs::MetadataExt::blocks(&disk) * 512;
+    assert!(disk.len() > 1 << 30 && allocated < 200 << 20, "{allocated} of {} bytes are allocated", disk.len());
+    ends_well(&run(&["-o", "again.raw"]));
+    run::output(Command::new("cmp").args(["disk.raw", "again.raw"]).current_dir(&folder)).unwrap();
+    // An attempt that ended inside a hole, and in front of data.
+    let etag = world
+        .get(&format!("/image/{}/v1.9.5/metal-amd64.raw", world.factory.post_schematic("customization: {}").unwrap()));
+    let part = format!("disk.raw.{}.part", &etag.unwrap().headers()["etag"].to_str().unwrap()[1..17]);
+    for len in [900_000, 1 << 20, 100_000_000] {
+        fs::rename(folder.join("disk.raw"), folder.join(&part)).unwrap();
+        fs::OpenOptions::new().write(true).open(folder.join(&part)).unwrap().set_len(len).unwrap();
+        let again = run(&["-o", "disk.raw"]);
+        ends_well(&again);
+        assert!(said(&again).contains(&format!("{len} bytes of an earlier attempt are kept")), "{}", said(&again));
+        run::output(Command::new("cmp").args(["disk.raw", "again.raw"]).current_dir(&folder)).unwrap();
+    }
+
+    let backing = folder.join("backing");
+    fs::File::create(&backing).unwrap().set_len(2 << 30).unwrap();
+    let device = Loop::over(&backing).unwrap();
+    let refused = |args: &[&str], reason: &str| {
+        let refused = run(args);
+        assert!(!refused.status.success() && said(&refused).contains(reason), "{reason}: {}", said(&refused));
+    };
+    refused(&["-o", &device.0], "would be lost: say --yes");
+    let packed = tool.run(&["empty.yaml", "v1.9.5", "metal-amd64.raw.zst", "-o", &device.0, "--yes"]).unwrap();
+    assert!(!packed.status.success() && said(&packed).contains("only a .raw or .iso asset boots"), "{}", said(&packed));
+    ends_well(&run(&["-o", &device.0, "--yes"]));
+    let compare = format!("cmp -n {} disk.raw {}", disk.len(), device.0);
+    run::output(Command::new("sh").args(["-c", &compare]).current_dir(&folder)).unwrap();
+    // In use: the disk's BOOT partition, alone on the device, is mounted.
+    let copy = format!("dd if=disk.raw of={} bs=1M skip=102 count=1000 status=none", device.0);
+    run::output(Command::new("sh").args(["-c", &copy]).current_dir(&folder)).unwrap();
+    let mounted = folder.join("mounted");
+    fs::create_dir(&mounted).unwrap();
+    run::output(Command::new("mount").args(["-t", "xfs", &device.0]).arg(&mounted)).unwrap();
+    let menu = fs::read_to_string(mounted.join("grub/grub.cfg")).unwrap_or_default();
+    let busy = run(&["-o", &device.0, "--yes"]);
+    run::output(Command::new("umount").arg(&mounted)).unwrap();
+    assert!(menu.contains("A - Talos v1.9.5"), "{menu}");
+    assert!(!busy.status.success() && said(&busy).contains("is in use"), "{}", said(&busy));
+    drop(device);
+    fs::OpenOptions::new().write(true).open(&backing).unwrap().set_len(1 << 30).unwrap();
+    let small = Loop::over(&backing).unwrap();
+    refused(&["-o", &small.0, "--yes"], "has 1073741824 bytes, the asset ");
+    refused(&["-o", "/dev/null"], "neither a file nor a block device");
+}

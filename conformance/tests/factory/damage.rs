@@ -44,7 +44,8 @@ fn harm(blob: &Path, how: Harm) -> Result<()> {
 
 /// Asks again and again until it is whole; what comes before that must not end as if it were. Gives the number of attempts.
 fn heals(factory: &Factory, path: &str, want: &str) -> Result<usize> {
-    let client = Client::builder().timeout(Duration::from_secs(60)).build()?;
+    // Each request on a connection of its own: those on which an answer broke off are closed.
+    let client = Client::builder().timeout(Duration::from_secs(300)).pool_max_idle_per_host(0).build()?;
     let mut last = String::new();
     for attempt in 1..=40 {
         let answer = client.get(factory.url(path)).send()?;
@@ -98,7 +99,8 @@ fn damaged_blobs_are_never_served_to_the_end_and_heal() {
 
     let factory = Factory::start(&settings, &log).unwrap();
     let path = format!("/image/{}/{PATH}", factory.post_schematic(THREE).unwrap());
-    let get = |factory: &Factory, path: &str| reqwest::blocking::get(factory.url(path)).unwrap();
+    let client = Client::builder().timeout(Duration::from_secs(300)).pool_max_idle_per_host(0).build().unwrap();
+    let get = |factory: &Factory, path: &str| client.get(factory.url(path)).send().unwrap();
     let first = get(&factory, &path);
     let etag = first.headers()["etag"].clone();
     let want = cache::sha256(&first.bytes().unwrap());
@@ -116,7 +118,7 @@ fn damaged_blobs_are_never_served_to_the_end_and_heal() {
             harm(&stored(hex), how).unwrap();
         }
         let again = again.unwrap_or_else(|| Factory::start(&settings, &log).unwrap());
-        let attempts = heals(&again, &path, &want).unwrap_or_else(|error| panic!("{how:?} {running}: {error}"));
+        let attempts = heals(&again, &path, &want).unwrap_or_else(|error| panic!("{how:?} {running}: {error:?}"));
         assert!(attempts > 1 || !matches!(how, Harm::Flipped), "{how:?}: something was damaged");
         let healed = get(&again, &path);
         assert_eq!(healed.headers()["etag"], etag, "{how:?} {running}");

@@ -12,6 +12,7 @@ mod hostile;
 mod initramfs;
 mod lives;
 mod media;
+mod overlays;
 mod replicas;
 mod specification;
 mod transcripts;

@@ -15,7 +15,7 @@ use checksums::Checksums;
 use super::installer::Installers;
 use super::prepare::{Model, Preparer, command_line};
 use super::recipe::Recipe;
-use super::resolve::{Extensions, Resolver, without_overlay};
+use super::resolve::{Extensions, ResolvedOverlay, Resolver};
 use super::schematics::Stored;
 use super::{Factory, FactoryError, InstallerImage, catalogs};
 use crate::assemble::cmdline::CmdlineAsset;
@@ -27,6 +27,7 @@ use crate::virtual_file::VirtualFile;
 
 pub use checksums::{Algorithm, Checksum};
 pub use path::{AssetKind, AssetPath, PathError};
+use path::{Compression, DiskFormat};
 pub use plan::PlanLine;
 pub use pxe::Credentials;
 
@@ -86,6 +87,7 @@ struct Inputs {
     schematic: Arc<Stored>,
     imager: Digest,
     extensions: Extensions,
+    overlay: Option<ResolvedOverlay>,
 }
 
 /// Refuses what cannot be made yet; the one place that says which assets those are.
@@ -148,22 +150,24 @@ impl Assets {
     ) -> Result<Inputs, FactoryError> {
         available(&path)?;
         let resolver = &self.parts.resolver;
-        if has_extensions(path.kind) {
-            resolver.known_overlay(&version, &schematic).await?;
-            if path.kind != AssetKind::Initramfs {
-                without_overlay(&schematic)?;
-            }
-        }
+        let overlay = if has_extensions(path.kind) { resolver.overlay(&version, &schematic).await? } else { None };
+        // An initramfs is refused for an unknown overlay, and has nothing of a known one.
+        let overlay = overlay.filter(|_| path.kind != AssetKind::Initramfs);
         let extensions = async {
             if has_extensions(path.kind) { resolver.extensions(&version, &schematic).await } else { Ok(Vec::new()) }
         };
         let (imager, extensions) = tokio::try_join!(resolver.imager(&version), extensions)?;
-        Ok(Inputs { path, version, schematic, imager, extensions })
+        Ok(Inputs { path, version, schematic, imager, extensions, overlay })
     }
 
     /// The file, and what its parts are.
     async fn lay_out(&self, inputs: &Inputs) -> Result<(VirtualFile, Outline), FactoryError> {
-        let Inputs { path, version, schematic, imager, extensions } = inputs;
+        let Inputs { path, version, schematic, imager, extensions, overlay } = inputs;
+        let preparer = &self.parts.preparer;
+        let overlay = match overlay {
+            Some(overlay) => Some(preparer.overlay(overlay).await?),
+            None => None,
+        };
         let model = Model {
             version,
             arch: path.arch,
@@ -174,15 +178,15 @@ impl Assets {
             external_url: &self.parts.external_url,
             imager,
             extensions,
+            overlay: overlay.as_deref(),
         };
-        let preparer = &self.parts.preparer;
         let plain = |file: VirtualFile| (file, Outline::default());
         match path.kind {
             AssetKind::Kernel => preparer.kernel_asset(&model).await.map(plain),
             AssetKind::Initramfs => preparer.initramfs_asset(&model).await.map(plain),
             AssetKind::Cmdline => {
                 let target = (path.platform, path.arch);
-                command_line(version, target, &schematic.schematic, CmdlineAsset::Cmdline, path.secure_boot)
+                command_line(version, target, &schematic.schematic, &[], CmdlineAsset::Cmdline, path.secure_boot)
                     .map(|line| plain(VirtualFile::inline(line)))
             }
             AssetKind::Uki => preparer.uki_asset(&model).await.map(|uki| (uki.file.clone(), uki.outline())),
@@ -207,6 +211,16 @@ impl Asset {
     pub const fn content_type(&self) -> &'static str {
         self.path.content_type()
     }
+
+    /// The last element of its path.
+    pub fn name(&self) -> String {
+        self.path.to_string()
+    }
+
+    /// Whether a machine boots from a disk that these bytes are written to.
+    pub const fn is_bootable_as_it_is(&self) -> bool {
+        matches!(self.path.kind, AssetKind::Iso | AssetKind::Disk(DiskFormat::Raw, Compression::None))
+    }
 }
 
 impl Inputs {
@@ -215,7 +229,7 @@ impl Inputs {
         let id = if self.path.kind == AssetKind::Kernel { String::new() } else { self.schematic.id.to_string() };
         let name = (self.path.to_string(), self.path.platform);
         let recipe = Recipe::asset(name, &self.version, id, external_url, self.imager, &self.extensions);
-        recipe.digest().map_err(|error| FactoryError::Internal(error.to_string()))
+        recipe.overlay(self.overlay.as_ref()).digest().map_err(|error| FactoryError::Internal(error.to_string()))
     }
 }
 

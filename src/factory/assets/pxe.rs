@@ -47,7 +47,7 @@ impl Factory {
 /// The script; `base` has no slash at its end.
 fn script(base: &str, version: &TalosVersion, schematic: &Stored, path: &AssetPath) -> Result<String, FactoryError> {
     let target = (path.platform, path.arch);
-    let line = command_line(version, target, &schematic.schematic, CmdlineAsset::Cmdline, path.secure_boot)?;
+    let line = command_line(version, target, &schematic.schematic, &[], CmdlineAsset::Cmdline, path.secure_boot)?;
     let (id, arch, platform) = (schematic.id, path.arch, path.platform);
     let folder = format!("{base}/image/{id}/{version}");
     Ok(if path.secure_boot {

@@ -26,7 +26,9 @@ impl Preparer {
     /// [`FactoryError::BadSource`] when the release lacks a boot loader.
     pub async fn disk(self: &Arc<Self>, model: &Model<'_>) -> Result<(VirtualFile, Outline), FactoryError> {
         let customization = &model.schematic.customization;
-        let bootloader = disk_bootloader(model.version, model.arch, false, customization.bootloader);
+        // An overlay's board starts what its own boot code finds: GRUB, unless the schematic says otherwise.
+        let wanted = customization.bootloader.or(model.overlay.map(|_| Bootloader::Grub));
+        let bootloader = disk_bootloader(model.version, model.arch, false, wanted);
         possible(model, bootloader)?;
         let cmdline = model.command_line(CmdlineAsset::Image)?;
         let release = self.release(model.imager).await?;
@@ -78,10 +80,28 @@ impl Preparer {
             loaders,
             cmdline: &cmdline,
             meta: user.chain(ours).collect(),
-            overlay: DiskOverlay::default(),
+            overlay: self.disk_overlay(model, bootloader).await?,
             mtime: MTIME,
         };
         disk(&parts).map_err(|error| FactoryError::Invalid(format!("no disk image can be made: {error}")))
+    }
+}
+
+impl Preparer {
+    /// What the overlay adds to the disk. Its program installs nothing beside systemd-boot alone, as in the reference.
+    async fn disk_overlay(
+        self: &Arc<Self>,
+        model: &Model<'_>,
+        bootloader: Bootloader,
+    ) -> Result<DiskOverlay, FactoryError> {
+        let Some(overlay) = model.overlay else { return Ok(DiskOverlay::default()) };
+        let mut disk = DiskOverlay { offset: overlay.options.partition_offset, ..DiskOverlay::default() };
+        if bootloader != Bootloader::SdBoot {
+            let install = self.overlay_install(&overlay.source, model.arch).await?;
+            disk.efi_files = install.efi_files().map(|(path, file)| (path.to_owned(), file)).collect();
+            disk.writes = install.disk_writes().collect();
+        }
+        Ok(disk)
     }
 }
 

@@ -16,7 +16,7 @@ impl Preparer {
     /// The ISO image, and what its parts are.
     ///
     /// # Errors
-    /// As [`Preparer::installer_layer`]; [`FactoryError::BadSource`] when the release lacks a boot loader.
+    /// As [`Preparer::installer_layers`]; [`FactoryError::BadSource`] when the release lacks a boot loader.
     pub async fn iso(self: &Arc<Self>, model: &Model<'_>) -> Result<(VirtualFile, Outline), FactoryError> {
         let cmdline = model.command_line(CmdlineAsset::Iso)?;
         let wanted = model.schematic.customization.bootloader;

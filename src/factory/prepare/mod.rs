@@ -8,11 +8,13 @@ mod grub;
 mod iso;
 mod model;
 mod modules;
+mod overlay;
 mod spool;
 mod unpack;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -21,13 +23,14 @@ use tokio::sync::Semaphore;
 
 use super::sources::{PlatformImage, Sources};
 use super::{FactoryError, blocking};
-use crate::format::depmod::TreeFacts;
+use crate::format::depmod::ModuleTree;
 use crate::store::{BlobStore, RecordKind, SingleFlight};
 use crate::telemetry::Metrics;
 use crate::types::{Arch, Digest, TalosVersion};
 use crate::virtual_file::VirtualFile;
 
 pub use model::{Model, command_line};
+pub use overlay::{OverlayInstall, OverlayOptions, PreparedOverlay};
 
 use extension::PreparedExtension;
 
@@ -62,6 +65,9 @@ impl Prepared for Files {
     }
 }
 
+/// How long the failure of a foreign program is remembered: it may have taken long to fail.
+const FAILED_PROGRAM: Duration = Duration::from_secs(60);
+
 /// Prepares, and finds what was prepared.
 pub struct Preparer {
     store: Arc<dyn BlobStore>,
@@ -75,8 +81,11 @@ pub struct Preparer {
     grubs: SingleFlight<String, Arc<grub::Grub>, FactoryError>,
     indexes: SingleFlight<String, Arc<modules::Index>, FactoryError>,
     packs: SingleFlight<String, contents::Packed, FactoryError>,
+    overlay_bundles: SingleFlight<String, Arc<overlay::Bundle>, FactoryError>,
+    overlay_options: SingleFlight<String, Arc<OverlayOptions>, FactoryError>,
+    overlay_installs: SingleFlight<String, Arc<OverlayInstall>, FactoryError>,
     /// Facts of modules in memory, by the digest of their blob.
-    facts: moka::sync::Cache<Digest, Arc<TreeFacts>>,
+    facts: moka::sync::Cache<Digest, Arc<ModuleTree>>,
     /// What was compressed, and what is better not, in memory.
     packed: moka::sync::Cache<String, contents::Packed>,
     /// CRC-32 of parts of blobs in memory.
@@ -96,6 +105,9 @@ impl Preparer {
             modules: SingleFlight::new(None),
             grubs: SingleFlight::new(None),
             indexes: SingleFlight::new(None),
+            overlay_bundles: SingleFlight::new(None),
+            overlay_options: SingleFlight::new(Some(FAILED_PROGRAM)),
+            overlay_installs: SingleFlight::new(Some(FAILED_PROGRAM)),
             facts: moka::sync::Cache::new(256),
             packs: SingleFlight::new(None),
             packed: moka::sync::Cache::new(4096),

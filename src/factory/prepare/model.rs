@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 
-use super::{Files, Preparer, StoredFile};
+use super::{Files, PreparedOverlay, Preparer, StoredFile};
 use crate::assemble::cmdline::{self, CmdlineAsset, CmdlineRequest};
 use crate::assemble::initramfs::{self, Extension, MTIME};
 use crate::assemble::installer::{self, BootAssets};
@@ -44,6 +44,8 @@ pub struct Model<'a> {
     pub imager: &'a Digest,
     /// Repository and digest of each extension, in the schematic's order.
     pub extensions: &'a [(String, Digest)],
+    /// The overlay; `None` for assets that have nothing of it, too.
+    pub overlay: Option<&'a PreparedOverlay>,
 }
 
 impl Model<'_> {
@@ -52,16 +54,25 @@ impl Model<'_> {
     /// # Errors
     /// [`FactoryError::Invalid`] for what the version cannot have.
     pub fn command_line(&self, asset: CmdlineAsset) -> Result<String, FactoryError> {
-        command_line(self.version, (self.platform, self.arch), self.schematic, asset, false)
+        let overlay_args = self.overlay.map_or(&[][..], |overlay| &overlay.options.kernel_args);
+        command_line(self.version, (self.platform, self.arch), self.schematic, overlay_args, asset, false)
     }
 }
 
 impl Preparer {
-    /// The layer that an installer image has on top of its base.
+    /// The layers that an installer image has on top of its base, lowest first: boot assets, then the overlay if any.
     ///
     /// # Errors
     /// [`FactoryError::Invalid`] for what the schematic cannot have on this version, or as the sources are to be had.
-    pub async fn installer_layer(self: &Arc<Self>, model: &Model<'_>) -> Result<VirtualFile, FactoryError> {
+    pub async fn installer_layers(self: &Arc<Self>, model: &Model<'_>) -> Result<Vec<VirtualFile>, FactoryError> {
+        let mut layers = vec![self.boot_layer(model).await?];
+        if let Some(overlay) = model.overlay {
+            layers.push(self.overlay_layer(&overlay.source, model.arch).await?);
+        }
+        Ok(layers)
+    }
+
+    async fn boot_layer(self: &Arc<Self>, model: &Model<'_>) -> Result<VirtualFile, FactoryError> {
         let release = self.release(model.imager).await?;
         let assets = if installer::boots_uki(model.version, false) {
             BootAssets::Uki {
@@ -93,7 +104,7 @@ impl Preparer {
     /// The initramfs with all extensions.
     ///
     /// # Errors
-    /// As [`Preparer::installer_layer`].
+    /// As [`Preparer::installer_layers`].
     pub async fn initramfs_asset(self: &Arc<Self>, model: &Model<'_>) -> Result<VirtualFile, FactoryError> {
         let release = self.release(model.imager).await?;
         self.initramfs(model, &release).await
@@ -102,7 +113,7 @@ impl Preparer {
     /// A unified kernel image that stands for itself.
     ///
     /// # Errors
-    /// As [`Preparer::installer_layer`].
+    /// As [`Preparer::installer_layers`].
     pub async fn uki_asset(self: &Arc<Self>, model: &Model<'_>) -> Result<Uki, FactoryError> {
         // What the version cannot have is said before anything is fetched for it.
         model.command_line(CmdlineAsset::Uki)?;
@@ -203,6 +214,7 @@ pub fn command_line(
     version: &TalosVersion,
     (platform, arch): (Platform, Arch),
     schematic: &Schematic,
+    overlay_args: &[String],
     asset: CmdlineAsset,
     secure_boot: bool,
 ) -> Result<String, FactoryError> {
@@ -215,7 +227,7 @@ pub fn command_line(
         arch,
         secure_boot,
         asset,
-        overlay_args: &[],
+        overlay_args,
         extra_args: &extra_args,
         meta: &meta,
     })

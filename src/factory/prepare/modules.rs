@@ -11,7 +11,7 @@ use crate::assemble::extension;
 use crate::assemble::initramfs::Extension;
 use crate::factory::{FactoryError, blocking};
 use crate::format::cpio;
-use crate::format::depmod::{self, Kmod, ModuleFacts, TreeFacts};
+use crate::format::depmod::{self, Kmod, ModuleFacts, ModuleTree, TreeFacts};
 use crate::format::squashfs::{self, FoundKind, Squashfs};
 use crate::format::tree::{FileTree, Kind, Node};
 use crate::store::BlobStore;
@@ -198,8 +198,8 @@ impl Preparer {
             .await
     }
 
-    /// Facts read from the store, or remembered.
-    async fn facts_of(&self, stored: StoredFile) -> Result<Arc<TreeFacts>, FactoryError> {
+    /// Facts read from the store and worked up, or remembered.
+    async fn facts_of(&self, stored: StoredFile) -> Result<Arc<ModuleTree>, FactoryError> {
         if let Some(facts) = self.facts.get(&stored.digest) {
             return Ok(facts);
         }
@@ -207,6 +207,7 @@ impl Preparer {
         let facts = blocking(move || {
             let bytes = stored.file().read_all(store.as_ref())?;
             TreeFacts::decode(&bytes)
+                .map(ModuleTree::new)
                 .map_err(|error| FactoryError::Internal(format!("facts {}: {error}", stored.digest)))
         })
         .await?;
@@ -219,8 +220,8 @@ impl Preparer {
 /// Makes the index's image.
 fn make(
     store: &dyn BlobStore,
-    base: &TreeFacts,
-    extras: &[Arc<TreeFacts>],
+    base: &ModuleTree,
+    extras: &[Arc<ModuleTree>],
     kmod: Kmod,
     rules: Rules,
 ) -> Result<Index, FactoryError> {
@@ -230,7 +231,7 @@ fn make(
             other.kernel, base.kernel
         )));
     }
-    let extras: Vec<&TreeFacts> = extras.iter().map(AsRef::as_ref).collect();
+    let extras: Vec<&ModuleTree> = extras.iter().map(AsRef::as_ref).collect();
     let mut tree = FileTree::new();
     for (name, bytes) in depmod::index(base, &extras, kmod) {
         let path = format!("{}/{}/{name}", rules.modules, base.kernel);

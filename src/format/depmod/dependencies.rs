@@ -1,43 +1,39 @@
 //! Which modules a module needs, directly and indirectly.
 
-use std::collections::HashMap;
+/// What stands for no module.
+pub const NONE: u32 = u32::MAX;
 
-use super::ModuleFacts;
-
-/// The module that each symbol is had from: the last that exports it.
-pub fn owners<'a>(modules: &[&'a ModuleFacts]) -> HashMap<&'a str, usize> {
-    let mut owners = HashMap::new();
-    for (number, module) in modules.iter().enumerate() {
-        for symbol in &module.exports {
-            owners.insert(symbol.as_str(), number);
+/// For each module the modules that it needs itself, in the order in which it names their symbols. `needs` are the
+/// modules' symbols, `owners` the module that each symbol is had from.
+pub fn direct<'a>(needs: impl Iterator<Item = &'a [u32]>, owners: &[u32]) -> Vec<Vec<usize>> {
+    let mut seen: Vec<u32> = Vec::new();
+    let direct = needs.zip(0..).map(|(needs, number)| {
+        let mut found = Vec::new();
+        for symbol in needs {
+            let owner = owners[*symbol as usize];
+            if owner == NONE || owner == number {
+                continue;
+            }
+            let owner = owner as usize;
+            if seen.len() <= owner {
+                seen.resize(owner + 1, NONE);
+            }
+            if seen[owner] != number {
+                seen[owner] = number;
+                found.push(owner);
+            }
         }
-    }
-    owners
+        found
+    });
+    direct.collect()
 }
 
-/// For each module the modules that it needs, those first that themselves need others of them. Modules in a cycle, and
+/// For each module all modules that it needs, those first that themselves need others of them. Modules in a cycle, and
 /// those that only they need, come last; depmod itself refuses such a tree.
-pub fn dependencies(modules: &[&ModuleFacts], owners: &HashMap<&str, usize>) -> Vec<Vec<usize>> {
-    let direct: Vec<Vec<usize>> = modules
-        .iter()
-        .enumerate()
-        .map(|(number, module)| {
-            let mut found = Vec::new();
-            for symbol in &module.needs {
-                let symbol = symbol.strip_prefix('.').unwrap_or(symbol);
-                if let Some(owner) = owners.get(symbol)
-                    && *owner != number
-                    && !found.contains(owner)
-                {
-                    found.push(*owner);
-                }
-            }
-            found
-        })
-        .collect();
-    let rank = ranks(&direct);
-    let mut seen = vec![usize::MAX; modules.len()];
-    (0..modules.len())
+pub fn dependencies(direct: &[Vec<usize>]) -> Vec<Vec<usize>> {
+    let rank = ranks(direct);
+    let mut seen = vec![usize::MAX; direct.len()];
+    (0..direct.len())
         .map(|start| {
             let (mut all, mut todo) = (Vec::new(), direct[start].clone());
             seen[start] = start;

@@ -39,11 +39,6 @@ pub fn hash(key: &[u8]) -> u32 {
     h.wrapping_add(h >> 6)
 }
 
-/// Sorts keys as a table of `buckets` (a power of two) gives them out: by bucket, then as bytes.
-pub fn sort<T>(keys: &mut [T], buckets: u32, key: impl Fn(&T) -> &[u8]) {
-    keys.sort_by_cached_key(|item| (hash(key(item)) % buckets, key(item).to_vec()));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

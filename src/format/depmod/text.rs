@@ -1,35 +1,16 @@
-//! The text files beside `modules.dep`, and small readings of texts that several files share.
-
-use super::ModuleFacts;
+//! Small readings of texts that several files share, and `modules.devname`.
 
 /// The values of a key of module information.
-pub fn values<'a>(module: &'a ModuleFacts, key: &'a str) -> impl Iterator<Item = &'a str> {
-    module.info.iter().filter(move |(found, _)| found == key).map(|(_, value)| value.as_str())
-}
-
-/// A file of one line a value: `head`, then for each module and value what `line` makes of them.
-pub fn listing(
-    modules: &[(&str, &ModuleFacts)],
-    head: &str,
-    key: &str,
-    line: impl Fn(&str, &str) -> String,
-) -> Vec<u8> {
-    let mut out = format!("{head}\n");
-    for (name, module) in modules {
-        for value in values(module, key) {
-            out.push_str(&line(name, value));
-            out.push('\n');
-        }
-    }
-    out.into_bytes()
+pub fn values<'a>(info: &'a [(String, String)], key: &'a str) -> impl Iterator<Item = &'a str> {
+    info.iter().filter(move |(found, _)| found == key).map(|(_, value)| value.as_str())
 }
 
 /// `modules.devname`: device nodes that load their module when they are opened.
-pub fn devname(modules: &[(&str, &ModuleFacts)]) -> Vec<u8> {
+pub fn devname<'a>(modules: impl Iterator<Item = (&'a str, &'a [(String, String)])>) -> Vec<u8> {
     let mut out = String::new();
-    for (name, module) in modules {
+    for (name, info) in modules {
         let (mut node, mut numbers) = (None, None);
-        for alias in values(module, "alias") {
+        for alias in values(info, "alias") {
             if let Some(path) = alias.strip_prefix("devname:") {
                 node = Some(path);
             } else if let Some(found) = device(alias) {
@@ -75,7 +56,8 @@ pub fn normalize(alias: &str) -> Option<String> {
     (!inside).then_some(out)
 }
 
-/// The aliases of modules that are built into the kernel, out of `modules.builtin.modinfo`: module and value.
+/// The aliases of modules that are built into the kernel, out of `modules.builtin.modinfo`, as the binary indexes have
+/// them: alias and module.
 pub fn builtin_aliases(modinfo: &[u8]) -> Vec<(String, String)> {
     let Some(end) = modinfo.iter().rposition(|byte| *byte == 0) else { return Vec::new() };
     let mut found = Vec::new();
@@ -84,8 +66,9 @@ pub fn builtin_aliases(modinfo: &[u8]) -> Vec<(String, String)> {
         if let Some((module, rest)) = record.split_once('.')
             && let Some(("alias", value)) = rest.split_once('=')
             && !value.is_empty()
+            && let Some(alias) = normalize(value)
         {
-            found.push((module.to_owned(), value.to_owned()));
+            found.push((alias, module.to_owned()));
         }
     }
     found

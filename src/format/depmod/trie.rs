@@ -8,132 +8,105 @@ const PREFIX: u32 = 0x8000_0000;
 const VALUES: u32 = 0x4000_0000;
 const CHILDREN: u32 = 0x2000_0000;
 
-/// A value with its priority.
-type Value = (u32, Vec<u8>);
-
-/// Keys with their values, in the order of insertion.
+/// Keys with their values, in the order of insertion. Quickest where that is nearly the order of the keys.
 #[derive(Default)]
-pub struct Trie {
-    entries: Vec<(Vec<u8>, Value)>,
+pub struct Trie<'a> {
+    entries: Vec<Entry<'a>>,
 }
 
-/// A part of the sorted keys below one node.
-struct Node<'a> {
-    prefix: &'a [u8],
-    values: Vec<&'a Value>,
-    /// Children by the character that leads to them.
-    children: Vec<(u8, Node<'a>)>,
+/// A value under a key.
+struct Entry<'a> {
+    key: &'a [u8],
+    priority: u32,
+    value: &'a [u8],
 }
 
-impl Trie {
-    /// Adds a value; bytes of key and value beyond ASCII have no place in an index and are left out with their value.
-    pub fn insert(&mut self, key: &[u8], value: &[u8], priority: u32) {
+/// Children of a node: the character that leads to each, and the reference to it.
+type Children = Vec<(u8, u32)>;
+
+impl<'a> Trie<'a> {
+    /// Adds a value; key and value with characters beyond ASCII have no place in an index and are left out.
+    pub fn insert(&mut self, key: &'a str, value: &'a str, priority: u32) {
         if key.is_ascii() && value.is_ascii() {
-            self.entries.push((key.to_vec(), (priority, value.to_vec())));
+            self.entries.push(Entry { key: key.as_bytes(), priority, value: value.as_bytes() });
         }
     }
 
     /// The file.
     pub fn write(mut self, kmod: Kmod) -> Vec<u8> {
+        self.entries.sort_by(|a, b| a.key.cmp(b.key));
         // Among equal keys: ascending priority, and of one priority the last inserted first.
-        self.entries.reverse();
-        self.entries.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.0.cmp(&b.1.0)));
-        let root = build(&self.entries, 0, 0);
+        for same in self.entries.chunk_by_mut(|a, b| a.key == b.key).filter(|same| same.len() > 1) {
+            same.reverse();
+            same.sort_by_key(|entry| entry.priority);
+        }
         let mut out = Vec::new();
         for word in [MAGIC, VERSION, 0] {
             out.extend_from_slice(&word.to_be_bytes());
         }
-        let reference = if kmod == Kmod::V34 { parent_first(&root, &mut out) } else { children_first(&root, &mut out) };
+        let reference = node(&self.entries, 0, true, kmod, &mut out);
         out[8..12].copy_from_slice(&reference.to_be_bytes());
         out
     }
 }
 
-/// The node of `entries`, which all begin with the same `start` characters; its prefix begins at `start`.
-fn build(entries: &[(Vec<u8>, Value)], start: usize, depth: usize) -> Node<'_> {
+/// Writes the node of sorted `entries`, which all begin with the same `start` characters, and those below it; its prefix
+/// begins at `start`. Returns the reference to it.
+fn node(entries: &[Entry<'_>], start: usize, root: bool, kmod: Kmod, out: &mut Vec<u8>) -> u32 {
     // The root has no prefix, every other node the longest that all its keys share.
-    let end = match (depth, entries) {
-        (0, _) | (_, []) => start,
-        (_, [first, .., last]) => {
-            let shared = first.0[start..].iter().zip(&last.0[start..]).take_while(|(a, b)| a == b).count();
+    let end = match entries {
+        _ if root => start,
+        [] => start,
+        [only] => only.key.len(),
+        [first, .., last] => {
+            let shared = first.key[start..].iter().zip(&last.key[start..]).take_while(|(a, b)| a == b).count();
             start + shared
         }
-        (_, [only]) => only.0.len(),
     };
-    let prefix = entries.first().map(|(key, _)| &key[start..end]).unwrap_or_default();
-    let own = entries.partition_point(|(key, _)| key.len() == end);
-    let values = entries[..own].iter().map(|(_, value)| value).collect();
-    let mut children = Vec::new();
-    let mut rest = &entries[own..];
-    while let Some((first, _)) = rest.first() {
-        let character = first[end];
-        let (same, after) = rest.split_at(rest.partition_point(|(key, _)| key[end] == character));
-        children.push((character, build(same, end + 1, depth + 1)));
-        rest = after;
+    let prefix = entries.first().map(|entry| &entry.key[start..end]).unwrap_or_default();
+    let (own, below) = entries.split_at(entries.partition_point(|entry| entry.key.len() == end));
+    // From version 34 on parents stand before their children.
+    let mut found = if kmod == Kmod::V34 { Children::new() } else { children(below, end, kmod, out) };
+    let at = out.len() as u32;
+    if !prefix.is_empty() {
+        out.extend_from_slice(prefix);
+        out.push(0);
     }
-    Node { prefix, values, children }
-}
-
-impl Node<'_> {
-    /// First and last character of the children.
-    fn span(&self) -> Option<(u8, u8)> {
-        Some((self.children.first()?.0, self.children.last()?.0))
+    let span = below.first().zip(below.last()).map(|(first, last)| (first.key[end], last.key[end]));
+    let mut table = out.len();
+    if let Some((first, last)) = span {
+        out.extend_from_slice(&[first, last]);
+        table = out.len();
+        out.resize(table + (usize::from(last - first) + 1) * 4, 0);
     }
-
-    fn flags(&self) -> u32 {
-        let flag = |set: bool, flag: u32| if set { flag } else { 0 };
-        flag(!self.prefix.is_empty(), PREFIX)
-            | flag(!self.values.is_empty(), VALUES)
-            | flag(!self.children.is_empty(), CHILDREN)
-    }
-
-    /// Writes the node without its subtrees, with references to its children in the order of their characters. Returns
-    /// where the references stand.
-    fn write(&self, references: &[u32], out: &mut Vec<u8>) -> usize {
-        if !self.prefix.is_empty() {
-            out.extend_from_slice(self.prefix);
+    if !own.is_empty() {
+        out.extend_from_slice(&(own.len() as u32).to_be_bytes());
+        for entry in own {
+            out.extend_from_slice(&entry.priority.to_be_bytes());
+            out.extend_from_slice(entry.value);
             out.push(0);
         }
-        let mut at = out.len();
-        if let Some((first, last)) = self.span() {
-            out.extend_from_slice(&[first, last]);
-            at = out.len();
-            let mut next = self.children.iter().map(|(character, _)| *character).zip(references).peekable();
-            for character in first..=last {
-                let reference = next.next_if(|(found, _)| *found == character).map_or(0, |(_, reference)| *reference);
-                out.extend_from_slice(&reference.to_be_bytes());
-            }
-        }
-        if !self.values.is_empty() {
-            out.extend_from_slice(&(self.values.len() as u32).to_be_bytes());
-            for (priority, text) in &self.values {
-                out.extend_from_slice(&priority.to_be_bytes());
-                out.extend_from_slice(text);
-                out.push(0);
-            }
-        }
-        at
     }
-}
-
-fn children_first(node: &Node<'_>, out: &mut Vec<u8>) -> u32 {
-    let references: Vec<u32> = node.children.iter().map(|(_, child)| children_first(child, out)).collect();
-    let at = out.len() as u32;
-    node.write(&references, out);
-    at | node.flags()
-}
-
-fn parent_first(node: &Node<'_>, out: &mut Vec<u8>) -> u32 {
-    let at = out.len() as u32;
-    let table = node.write(&vec![0; node.children.len()], out);
-    if let Some((first, _)) = node.span() {
-        for (character, child) in &node.children {
-            let reference = parent_first(child, out);
+    if kmod == Kmod::V34 {
+        found = children(below, end, kmod, out);
+    }
+    if let Some((first, _)) = span {
+        for (character, reference) in found {
             let slot = table + usize::from(character - first) * 4;
             out[slot..slot + 4].copy_from_slice(&reference.to_be_bytes());
         }
     }
-    at | node.flags()
+    let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+    at | flag(!prefix.is_empty(), PREFIX) | flag(!own.is_empty(), VALUES) | flag(span.is_some(), CHILDREN)
+}
+
+/// Writes the nodes of `entries`, which are alike before the character `at` and all have one there, with those below them.
+fn children(entries: &[Entry<'_>], at: usize, kmod: Kmod, out: &mut Vec<u8>) -> Children {
+    let mut found = Children::new();
+    for same in entries.chunk_by(|a, b| a.key[at] == b.key[at]) {
+        found.push((same[0].key[at], node(same, at + 1, false, kmod, out)));
+    }
+    found
 }
 
 #[cfg(test)]
@@ -147,7 +120,7 @@ mod tests {
             for (key, value, priority) in
                 [("ab", "x", 0), ("abc", "y", 1), ("b", "z", 2), ("abc", "w", 1), ("abc", "v", 0)]
             {
-                trie.insert(key.as_bytes(), value.as_bytes(), priority);
+                trie.insert(key, value, priority);
             }
             trie
         };

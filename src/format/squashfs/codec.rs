@@ -25,6 +25,12 @@ impl Compression {
     /// 18, which takes 4 s; level 3 takes 0.1 s and leaves 14 % more; level 15 takes 2 s and leaves 1 % more.
     pub const DEFAULT: Self = Self::Zstd { level: 9 };
 
+    /// Whether a block's compressed bytes depend on nothing but the block. From level 5 on zstd salts its hashes with what
+    /// a compressor did before: blocks have to come to one compressor in one order for the same bytes.
+    pub(super) fn is_stateless(self) -> bool {
+        !matches!(self, Self::Zstd { level: 5.. })
+    }
+
     /// The number in the superblock.
     pub(super) fn id(self) -> u16 {
         match self {

@@ -105,6 +105,29 @@ fn sample() -> FileTree {
 }
 
 #[test]
+fn bytes_do_not_depend_on_how_many_processors_compress() {
+    let mut tree = sample();
+    let block = BLOCK_SIZE as usize;
+    for n in 0..40 {
+        let contents = match n % 3 {
+            0 => text(block * n / 7, n as u32),
+            1 => VirtualFile::concat([text(block, n as u32), VirtualFile::zeros(2 * BLOCK_SIZE as u64), text(9, 9)]),
+            _ => text(block / 5, n as u32),
+        };
+        tree.insert(format!("usr/share/{n}"), Node::file(0o644, contents)).unwrap();
+    }
+    for compression in [Compression::Zstd { level: 3 }, Compression::DEFAULT, Compression::Stored, Compression::Xz] {
+        let made = |processors| {
+            let (mut out, options) = (Vec::new(), Options { compression, ..Options::default() });
+            write::write_with(&tree, &options, &NoBlobs, &mut out, processors).unwrap();
+            Digest::of(&out)
+        };
+        let one = made(1);
+        assert!((2..5).all(|processors| made(processors) == one), "{compression:?}");
+    }
+}
+
+#[test]
 fn what_is_written_comes_back() {
     let tree = sample();
     // The hard-linked symlink's label is that of the first path which has one; all names get it.

@@ -19,6 +19,9 @@ const PADDING: u64 = 4096;
 /// Bytes of compressed data that are held in memory before a temporary file is made.
 const IN_MEMORY: usize = 4 << 20;
 
+/// Processors at most that compress one image.
+const MAX_PROCESSORS: usize = 4;
+
 /// How an image is made. The same options and tree give the same bytes for one version of the compressor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -82,6 +85,18 @@ pub fn write(
     blobs: &dyn ReadBlob,
     out: &mut dyn Write,
 ) -> Result<Written, WriteError> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_PROCESSORS);
+    write_with(tree, options, blobs, out, processors)
+}
+
+/// [`write()`] with at most as many processors.
+pub(super) fn write_with(
+    tree: &FileTree,
+    options: &Options,
+    blobs: &dyn ReadBlob,
+    out: &mut dyn Write,
+    processors: usize,
+) -> Result<Written, WriteError> {
     if !options.block_size.is_power_of_two() || !(4096..=1 << 20).contains(&options.block_size) {
         return Err(WriteError::BlockSize(options.block_size));
     }
@@ -89,7 +104,8 @@ pub fn write(
         .map_err(WriteError::io("setting the compressor up"))?;
     let front = compressor_options(options.compression);
     let mut scratch = tempfile::spooled_tempfile(IN_MEMORY);
-    let data = Data::new(&mut scratch, blobs, options.block_size, (superblock::LEN + front.len()) as u64);
+    let mut data = Data::new(&mut scratch, blobs, options.block_size, (superblock::LEN + front.len()) as u64);
+    data.add_all(tree, options.compression, processors).map_err(WriteError::io("writing the files"))?;
     let mut writer = Writer::new(tree, options.mtime, &mut compressor, data);
     let root = writer.run(tree)?;
     let Writer { data, inodes, directories, references, labels, .. } = writer;
@@ -326,7 +342,7 @@ impl<'a, 'c, 'd> Writer<'a, 'c, 'd> {
                     links: shared.map_or(1, |shared| shared.names),
                 };
                 let bytes = match &node.kind {
-                    Kind::File(contents) => inode::file(&common, &self.data.add(contents, self.compressor)?),
+                    Kind::File(contents) => inode::file(&common, self.data.add(contents, self.compressor)?),
                     other => inode::special(&common, other),
                 };
                 (common.number, self.inode(common.number, &bytes)?)

@@ -33,6 +33,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::sums::Sums;
 use super::{BlobStore, BlobWrite, RecordKind, StoreError, check_key};
 use crate::types::Digest;
 use crate::virtual_file::{DecodeError, ReadBlob, ReadError, VirtualFile};
@@ -66,6 +67,7 @@ struct Shared {
     journal: Journal,
     maps: Maps,
     recency: Recency,
+    sums: Sums,
 }
 
 /// An error of the operating system with what was tried.
@@ -207,7 +209,7 @@ impl FileStore {
         let journal = Journal::new(scratch.folder());
         layout::prepare(&root, &scratch)?;
         let recency = Recency::read(&root.join("blobs/sha256"), config.max_size)?;
-        let shared = Arc::new(Shared { root, scratch, journal, maps: Maps::default(), recency });
+        let shared = Arc::new(Shared { root, scratch, journal, maps: Maps::default(), recency, sums: Sums::default() });
         for dead in shared.scratch.dead()? {
             shared.bury(dead)?;
         }
@@ -234,6 +236,10 @@ impl ReadBlob for FileStore {
 
     fn read_ready(&self, digest: &Digest, range: Range<u64>) -> Option<Bytes> {
         self.shared.maps.read_ready(digest, range)
+    }
+
+    fn remembered(&self, key: &Digest, make: &mut dyn FnMut() -> Result<Bytes, ReadError>) -> Result<Bytes, ReadError> {
+        self.shared.sums.get(key, make)
     }
 }
 
