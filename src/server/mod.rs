@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -26,7 +26,7 @@ use crate::config::HttpConfig;
 use crate::frontend::{Frontend, Peer};
 use crate::telemetry::Metrics;
 
-use stall::Guarded;
+use stall::{Busy, Guarded};
 use tls::Certificate;
 pub use tls::TlsError;
 
@@ -150,11 +150,12 @@ async fn connection(
     frontend: Arc<Frontend>,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
-    let stream = Guarded::new(stream, config.idle_timeout, config.write_timeout);
+    let busy = Busy::default();
+    let stream = Guarded::new(stream, config.idle_timeout, config.write_timeout, busy.clone());
     match tls {
-        None => exchange((stream, peer), config, frontend, watcher).await,
+        None => exchange((stream, peer), config, frontend, watcher, busy).await,
         Some(acceptor) => match tokio::time::timeout(config.header_read_timeout, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => exchange((stream, peer), config, frontend, watcher).await,
+            Ok(Ok(stream)) => exchange((stream, peer), config, frontend, watcher, busy).await,
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
             Err(_) => tracing::debug!("TLS handshake took too long"),
         },
@@ -166,13 +167,20 @@ async fn exchange<S>(
     config: &HttpConfig,
     frontend: Arc<Frontend>,
     watcher: hyper_util::server::graceful::Watcher,
+    busy: Busy,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |mut request: Request<Incoming>| {
         let frontend = frontend.clone();
         request.extensions_mut().insert(peer);
-        async move { Ok::<_, Infallible>(frontend.handle(request).await) }
+        // Other methods have bodies, for which nobody waits for ever.
+        let making = matches!(*request.method(), Method::GET | Method::HEAD).then(|| busy.begin());
+        async move {
+            let answer = frontend.handle(request).await;
+            drop(making);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -218,7 +226,7 @@ pub async fn serve_metrics(address: SocketAddr, metrics: Arc<Metrics>) -> Result
                     );
                     async move { Ok::<_, Infallible>(response) }
                 });
-                let stream = Guarded::new(stream, Duration::from_secs(60), Duration::from_secs(10));
+                let stream = Guarded::new(stream, Duration::from_secs(60), Duration::from_secs(10), Busy::default());
                 let _ = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(Duration::from_secs(10))

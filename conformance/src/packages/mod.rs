@@ -17,6 +17,7 @@ use crate::{cache, run};
 pub const MACHINE: &[&str] = &[
     "aria2",
     "binutils",
+    "bmap-tools",
     "ca-certificates",
     "containerd",
     "cpio",

@@ -112,7 +112,7 @@ impl Console {
 }
 
 /// The values in the first bytes of a META partition: magic; key, length (big-endian) and bytes of each; zeros.
-fn meta(partition: &[u8]) -> Result<Vec<(u32, String)>> {
+pub fn meta(partition: &[u8]) -> Result<Vec<(u32, String)>> {
     let Some(mut rest) = partition.strip_prefix(&[0x5a, 0x4b, 0x3c, 0x2d]) else {
         ensure!(partition.iter().all(|byte| *byte == 0), "META begins with {:x?}", partition.get(..4));
         return Ok(Vec::new());

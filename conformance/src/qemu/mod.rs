@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-pub use console::{Console, Listed};
+pub use console::{Console, Listed, meta};
 pub use machine::{Firmware, Machine, Medium};
 
 use crate::run;

@@ -105,7 +105,8 @@ impl Image {
     }
 }
 
-fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
+/// A little-endian number; 0 where it is cut off.
+pub fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
     bytes.get(at..at + len).into_iter().flatten().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 

@@ -118,7 +118,7 @@ pub fn sections<'a>(image: &'a [u8], arch: &str) -> Result<Vec<(String, &'a [u8]
         .collect()
 }
 
-fn strings(list: &Value) -> Vec<&str> {
+pub fn strings(list: &Value) -> Vec<&str> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
@@ -166,7 +166,7 @@ fn mattrib_facts(said: &str, facts: &mut Facts) {
 }
 
 /// Which sections were added to the stub, and the texts of those that hold a line.
-fn section_facts<'a>(sections: impl Iterator<Item = (&'a str, &'a str)>, facts: &mut Facts) {
+pub fn section_facts<'a>(sections: impl Iterator<Item = (&'a str, &'a str)>, facts: &mut Facts) {
     let mut names = Vec::new();
     for (name, text) in sections.filter(|(name, _)| !OF_THE_STUB.contains(name)) {
         names.push(name);

@@ -2,7 +2,7 @@
 //! was recorded with.
 
 mod archives;
-mod facts;
+pub mod facts;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -130,7 +130,7 @@ impl Medium {
 }
 
 /// Runs a program that must say nothing in any of these words.
-fn quiet(command: &mut Command, words: &[&str]) -> Result<String> {
+pub fn quiet(command: &mut Command, words: &[&str]) -> Result<String> {
     let done = command.output().with_context(|| format!("cannot start {command:?}"))?;
     let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     ensure!(done.status.success(), "{command:?} ended with {}: {said}", done.status);
@@ -230,7 +230,7 @@ fn inspect(world: &World, medium: &Medium, iso: &Path) -> Result<Facts> {
 }
 
 /// A UKI holds the kernel and the initramfs that are served, and no program that reads PE images minds it.
-fn check_uki(uki: &Path, arch: &str, kernel: &Path, initramfs: &Path) -> Result<()> {
+pub fn check_uki(uki: &Path, arch: &str, kernel: &Path, initramfs: &Path) -> Result<()> {
     // Debian's objdump for this machine reads no images for arm64.
     if arch == "amd64" {
         let said = quiet(Command::new("objdump").arg("-h").arg(uki), &["warning", "Warning", "rror"])?;
@@ -250,7 +250,7 @@ fn check_uki(uki: &Path, arch: &str, kernel: &Path, initramfs: &Path) -> Result<
 }
 
 /// Whether a pattern, in which `*` stands for anything, matches a text.
-fn matches(pattern: &str, text: &str) -> bool {
+pub fn matches(pattern: &str, text: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut text) = text.strip_prefix(start) else { return false };
     let mut parts: Vec<&str> = rest.split('*').collect();
