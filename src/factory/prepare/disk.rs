@@ -26,8 +26,9 @@ impl Preparer {
     /// [`FactoryError::BadSource`] when the release lacks a boot loader.
     pub async fn disk(self: &Arc<Self>, model: &Model<'_>) -> Result<(VirtualFile, Outline), FactoryError> {
         let customization = &model.schematic.customization;
-        // An overlay's board starts what its own boot code finds: GRUB, unless the schematic says otherwise.
-        let wanted = customization.bootloader.or(model.overlay.map(|_| Bootloader::Grub));
+        // A board starts what its overlay says, or GRUB, unless the schematic says otherwise.
+        let of_overlay = model.overlay.map(|overlay| overlay.options.bootloader().unwrap_or(Bootloader::Grub));
+        let wanted = customization.bootloader.or(of_overlay);
         let bootloader = disk_bootloader(model.version, model.arch, false, wanted);
         possible(model, bootloader)?;
         let cmdline = model.command_line(CmdlineAsset::Image)?;

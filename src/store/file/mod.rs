@@ -225,7 +225,8 @@ impl FileStore {
         let journal = Journal::new(scratch.folder());
         layout::prepare(&root, &scratch)?;
         let recency = Recency::read(&root.join(BLOBS), config.max_size)?;
-        let shared = Arc::new(Shared { root, scratch, later, journal, maps: Maps::default(), recency, sums: Sums::default() });
+        let shared =
+            Arc::new(Shared { root, scratch, later, journal, maps: Maps::default(), recency, sums: Sums::default() });
         for dead in shared.scratch.dead()? {
             shared.bury(dead)?;
         }
