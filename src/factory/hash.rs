@@ -21,7 +21,7 @@ const LARGE: u64 = 4 << 20;
 pub struct Hasher {
     /// Digests by that of the extent list.
     known: moka::sync::Cache<Digest, Digest>,
-    /// States by the digest of the extent list of what was hashed so far.
+    /// States by the name of what was hashed so far.
     states: moka::sync::Cache<Digest, Sha256>,
 }
 
@@ -63,13 +63,15 @@ impl Hasher {
     }
 }
 
-/// Where the state is remembered, ascending, and by which name.
+/// Where the state is remembered, ascending, and by which name: the digest of the extent lists from mark to mark.
 fn marks(file: &VirtualFile) -> Vec<(u64, Digest)> {
-    let (mut end, mut marks) = (0, Vec::new());
+    let (mut start, mut end, mut lists, mut marks) = (0, 0, Sha256::new(), Vec::new());
     for extent in file.extents() {
         end += extent.len();
         if matches!(extent, Extent::Blob { len, .. } if *len >= LARGE) {
-            marks.push((end, Digest::of(&file.slice(0..end).encode())));
+            lists.update(file.slice(start..end).encode());
+            marks.push((end, Digest::from_raw(lists.clone().finalize().into())));
+            start = end;
         }
     }
     marks

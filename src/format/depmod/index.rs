@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::dependencies::{NONE, dependencies, direct};
 use super::text::{devname, values};
-use super::tree::{Module, ModuleTree, Symbol, walk};
+use super::tree::{Module, ModuleTree, Symbol};
 use super::trie::Trie;
 use crate::types::TalosVersion;
 
@@ -63,7 +63,7 @@ fn merge<'a>(trees: &[&'a ModuleTree]) -> Vec<Chosen<'a>> {
     for (tree, found) in trees.iter().enumerate() {
         by_path.extend(found.modules.iter().enumerate().map(|(number, module)| Chosen { tree, number, module }));
     }
-    by_path.sort_by(|a, b| walk(&a.module.path).cmp(walk(&b.module.path)));
+    by_path.sort_by(|a, b| a.module.walk.cmp(&b.module.walk));
     let mut by_name: HashMap<&str, Chosen<'_>> = HashMap::with_capacity(by_path.len());
     for same in by_path.chunk_by(|a, b| a.module.path == b.module.path) {
         let Some(chosen) = same.last() else { continue };
@@ -154,7 +154,9 @@ pub fn index(base: &ModuleTree, extras: &[&ModuleTree], kmod: Kmod) -> Vec<Named
     // Half of the work each.
     let (symbols, mut files) = std::thread::scope(|scope| {
         let symbols = scope.spawn(|| index.symbols());
-        let files = [index.dependencies(), index.aliases(), index.others()].concat();
+        let mut files = index.dependencies();
+        files.extend(index.aliases());
+        files.extend(index.others());
         (symbols.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), files)
     });
     files.extend(symbols);

@@ -35,6 +35,8 @@ pub struct ModuleTree {
 pub(super) struct Module {
     /// Path below the kernel's folder.
     pub path: String,
+    /// The path with a zero for each slash: a walk that lists each folder in byte order comes by in the order of this.
+    pub walk: String,
     /// Its name: the base name up to the first dot, with underscores.
     pub name: String,
     /// kmod's hash of the name.
@@ -76,7 +78,7 @@ impl ModuleTree {
     pub fn new(facts: TreeFacts) -> Self {
         let TreeFacts { kernel, modules: mut found, order, builtin, builtin_modinfo } = facts;
         found.retain(|module| is_module(&module.path));
-        found.sort_by(|a, b| walk(&a.path).cmp(walk(&b.path)));
+        found.sort_by_cached_key(|module| walk(&module.path));
         let mut names = Vec::new();
         for module in &found {
             names.extend(module.exports.iter().map(String::as_str));
@@ -126,6 +128,7 @@ impl Module {
         let number = |symbol: &str| numbers.get(symbol).copied();
         Self {
             path: facts.path.clone(),
+            walk: walk(&facts.path),
             hash: hash(name.as_bytes()),
             name,
             listed,
@@ -136,9 +139,9 @@ impl Module {
     }
 }
 
-/// What paths are compared by, so that they are sorted as a walk that lists each folder in byte order comes by them.
-pub(super) fn walk(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/')
+/// [`Module::walk`]
+fn walk(path: &str) -> String {
+    path.replace('/', "\0")
 }
 
 /// A needed symbol as others export it.

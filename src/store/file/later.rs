@@ -9,10 +9,15 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::durable::Scratch;
 use super::failed;
 use crate::store::StoreError;
+
+/// What is waited before files are flushed, if nobody waits for them: those of one thing, and of one request, are flushed
+/// together, and the request has gone out of the way.
+const DELAY: Duration = Duration::from_millis(10);
 
 /// Files that wait at most: they are open.
 const MAX_WAITING: usize = 128;
@@ -23,6 +28,8 @@ pub struct Later {
     state: Mutex<State>,
     /// Told when files have been flushed.
     flushed: Condvar,
+    /// Told when somebody waits.
+    hurry: Condvar,
 }
 
 #[derive(Default)]
@@ -34,12 +41,14 @@ struct State {
     flushed: u64,
     /// Whether a thread is at it.
     running: bool,
+    /// How many wait.
+    waiters: usize,
 }
 
 impl Later {
     /// Flushes through the scratch folder's knowledge of folders.
     pub fn new(scratch: Arc<Scratch>) -> Arc<Self> {
-        Arc::new(Self { scratch, state: Mutex::default(), flushed: Condvar::new() })
+        Arc::new(Self { scratch, state: Mutex::default(), flushed: Condvar::new(), hurry: Condvar::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -49,8 +58,9 @@ impl Later {
     /// Has a file flushed, and its name in a folder of the store. Blocks only where far too many wait.
     pub fn flush(self: &Arc<Self>, file: File, folder: PathBuf) {
         let mut state = self.lock();
-        while state.waiting.len() >= MAX_WAITING {
-            state = self.flushed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        if state.waiting.len() >= MAX_WAITING {
+            let until = state.handed_in;
+            state = self.wait_for(state, until);
         }
         state.waiting.push((file, folder));
         state.handed_in += 1;
@@ -70,7 +80,9 @@ impl Later {
     /// Flushes until nothing waits.
     fn run(&self) {
         loop {
-            let mut state = self.lock();
+            let state = self.lock();
+            let waited = self.hurry.wait_timeout_while(state, DELAY, |state| state.waiters == 0);
+            let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
             let now = std::mem::take(&mut state.waiting);
             if now.is_empty() {
                 state.running = false;
@@ -101,11 +113,20 @@ impl Later {
 
     /// Waits until all that was handed in before is flushed.
     pub fn wait(&self) {
-        let mut state = self.lock();
+        let state = self.lock();
         let until = state.handed_in;
+        drop(self.wait_for(state, until));
+    }
+
+    /// Waits until as many files are flushed.
+    fn wait_for<'a>(&'a self, mut state: MutexGuard<'a, State>, until: u64) -> MutexGuard<'a, State> {
+        state.waiters += 1;
+        self.hurry.notify_all();
         while state.flushed < until {
             state = self.flushed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.waiters -= 1;
+        state
     }
 }
 
