@@ -22,7 +22,7 @@ impl Preparer {
     /// The disk image sector by sector, and what its parts are.
     ///
     /// # Errors
-    /// As [`Preparer::installer_layer`]; [`FactoryError::Invalid`] for what cannot boot together or does not fit,
+    /// As [`Preparer::installer_layers`]; [`FactoryError::Invalid`] for what cannot boot together or does not fit,
     /// [`FactoryError::BadSource`] when the release lacks a boot loader.
     pub async fn disk(self: &Arc<Self>, model: &Model<'_>) -> Result<(VirtualFile, Outline), FactoryError> {
         let customization = &model.schematic.customization;

@@ -173,13 +173,10 @@ fn boot(combinations: &[Combination], at_once: usize) -> Vec<String> {
                 while let Some(combination) = next() {
                     let start = Instant::now();
                     let done = combination.boots().with_context(|| format!("{combination:?}"));
-                    println!(
-                        "{combination:?}: {:.0?}, {}",
-                        start.elapsed(),
-                        if done.is_ok() { "ok" } else { "FAILED" }
-                    );
-                    if let (Err(error), Ok(mut wrong)) = (done, wrong.lock()) {
-                        wrong.push(format!("{error:?}"));
+                    let how = done.as_ref().map_or_else(|error| format!("{error:?}"), |()| "ok".to_owned());
+                    println!("{combination:?}: {:.0?}, {how}", start.elapsed());
+                    if let (Err(_), Ok(mut wrong)) = (done, wrong.lock()) {
+                        wrong.push(how);
                     }
                 }
             });

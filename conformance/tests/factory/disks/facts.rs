@@ -50,10 +50,9 @@ pub fn recorded(layout: &Value) -> Result<Facts> {
     facts.insert(format!("boot code {}", text(&mbr["boot_code_sha256"])));
     facts.insert(format!("MBR {}", text(&mbr["partition_table"])));
     facts.insert(format!("GPT {}", text(&gpt["header_hex"])));
-    facts.insert(format!(
-        "first byte before the partitions: {}",
-        layout["nonzero_before_first_partition"]["first_byte"]
-    ));
+    let before = &layout["nonzero_before_first_partition"];
+    let sectors = before.get("sectors_512").or(before.get("sectors")).unwrap_or(&Value::Null);
+    facts.insert(format!("before the partitions: {sectors} sectors from {}", before["first_byte"]));
     facts.insert(format!("clusters of {}", layout["qcow2_info"]["cluster-size"]));
     facts.insert(format!("qcow2 {}", layout["qcow2_info"]["format-specific"]["data"]));
     for part in layout["partitions"].as_array().context("no partitions")? {
@@ -194,18 +193,18 @@ pub fn served(image: &Image, parts: &Parts, folder: &Path, arch: &str) -> Result
     facts.insert(format!("clusters of {}", info["cluster-size"]));
     facts.insert(format!("qcow2 {}", info["format-specific"]["data"]));
     let partitions = image.partitions()?;
-    let head = folder.join("head");
     let sector = image.sector as usize;
-    image.copy(0, partitions.first().context("no partitions")?.sectors[0] * sector as u64, &head)?;
-    let head = fs::read(&head)?;
+    let mut head = image.read(0, partitions.first().context("no partitions")?.sectors[0] * sector as u64)?;
     facts.insert(format!("boot code {}", cache::sha256(&head[..440])));
     facts.insert(format!("MBR {}", hex::encode(&head[446..510])));
     facts.insert(format!("GPT {}", hex::encode(&head[sector..sector + 92])));
-    let after = &head[2 * sector + 128 * 128..];
-    facts.insert(format!(
-        "first byte before the partitions: {}",
-        after.iter().position(|byte| *byte != 0).map_or("null".to_owned(), |at| at.to_string())
-    ));
+    // What is left without the table.
+    let (at, entries) = image.entries()?;
+    head[..2 * sector].fill(0);
+    head[at as usize..at as usize + entries.len()].fill(0);
+    let first = head.iter().position(|byte| *byte != 0).map_or("null".to_owned(), |at| at.to_string());
+    let sectors = head.chunks(512).filter(|sector| sector.iter().any(|byte| *byte != 0)).count();
+    facts.insert(format!("before the partitions: {sectors} sectors from {first}"));
     for part in &partitions {
         let ([kind, own], [first, last]) = (&part.guids, part.sectors);
         facts.insert(format!("partition {} {kind} {own} {first}-{last} {:#x}", part.name, part.attributes));
@@ -214,7 +213,7 @@ pub fn served(image: &Image, parts: &Parts, folder: &Path, arch: &str) -> Result
             "BIOS" => {
                 image.partition("BIOS", &copied)?;
                 let core = fs::read(&copied)?;
-                let len = core.len() - core.iter().rev().take_while(|byte| **byte == 0).count();
+                let len = core.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
                 facts.insert(format!("core {len} bytes"));
                 let list = hex::encode(&core[0x1f4..0x200]);
                 facts.insert(format!("core's rest at {} to {}", &list[..16], &list[20..]));

@@ -52,8 +52,9 @@ fn shell(script: &str, file: &Path) -> Result<String> {
     Ok(said.trim().to_owned())
 }
 
-fn sha256(unpack: &str, file: &Path) -> Result<String> {
-    let said = shell(&format!("{unpack} | sha256sum"), file)?;
+/// SHA-256 of a file, by a program that is faster than coreutils'.
+fn sha256(file: &Path) -> Result<String> {
+    let said = run::text(Command::new("openssl").args(["dgst", "-r", "-sha256"]).arg(file))?;
     Ok(said.split(' ').next().unwrap_or_default().to_owned())
 }
 
@@ -98,19 +99,21 @@ fn every_compression_of_every_format_is_the_same_file() {
     for ending in ENDINGS {
         let path = format!("{folder}/metal-amd64{ending}");
         let plain = world.download(&path, "plain").unwrap();
-        let digest = told(&world, &path).unwrap();
-        assert_eq!(sha256("cat \"$1\"", &plain).unwrap(), digest, "{ending}");
+        assert_eq!(sha256(&plain).unwrap(), told(&world, &path).unwrap(), "{ending}");
         for (compression, test, unpack) in COMPRESSIONS {
-            let name = format!("metal-amd64{ending}{compression}");
-            let packed = world.download(&format!("{folder}/{name}"), "packed").unwrap();
-            assert_eq!(
-                sha256("cat \"$1\"", &packed).unwrap(),
-                told(&world, &format!("{folder}/{name}")).unwrap(),
-                "{name}"
-            );
-            let said = shell(test, &packed).unwrap();
-            assert_eq!(said, if compression == ".tar.gz" { format!("disk{ending}") } else { String::new() }, "{name}");
-            assert_eq!(sha256(unpack, &packed).unwrap(), digest, "{name}");
+            let path = format!("{path}{compression}");
+            let packed = world.download(&path, "packed").unwrap();
+            assert_eq!(sha256(&packed).unwrap(), told(&world, &path).unwrap(), "{path}");
+            // What unpacks tests, too: once is enough for streams of the same kind.
+            if ending == ".raw" || compression == ".tar.gz" {
+                let said = shell(test, &packed).unwrap();
+                assert_eq!(
+                    said,
+                    if compression == ".tar.gz" { format!("disk{ending}") } else { String::new() },
+                    "{path}"
+                );
+            }
+            shell(&format!("{unpack} | cmp - \"$(dirname \"$1\")/plain\""), &packed).unwrap();
         }
     }
 }
@@ -164,7 +167,7 @@ fn a_resumed_download_is_written_to_a_disk() {
     assert_eq!(cache::sha256_file(&resumed).unwrap(), cache::sha256_file(&whole).unwrap());
     for write in ["xz -dc \"$1\" | dd of=disk bs=4M conv=sparse status=none", "bmaptool -q copy --nobmap \"$1\" disk"] {
         shell(&format!("cd \"$(dirname \"$1\")\"; {write}"), &resumed).unwrap();
-        assert_eq!(sha256("cat \"$1\"", &disk).unwrap(), digest, "{write}");
+        assert_eq!(sha256(&disk).unwrap(), digest, "{write}");
         fs::remove_file(&disk).unwrap();
     }
 }

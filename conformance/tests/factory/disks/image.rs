@@ -82,18 +82,27 @@ impl Image {
         run::output(&mut convert).map(drop)
     }
 
+    /// A copy of a range of the disk's bytes.
+    pub fn read(&self, start: u64, len: u64) -> Result<Vec<u8>> {
+        let file = self.file.with_extension("range");
+        self.copy(start, len, &file)?;
+        Ok(fs::read(&file)?)
+    }
+
+    /// Where the table's entries are, and all their bytes.
+    pub fn entries(&self) -> Result<(u64, Vec<u8>)> {
+        let sector = u64::from(self.sector);
+        let header = self.read(sector, sector)?;
+        ensure!(header.starts_with(b"EFI PART"), "no partition table for sectors of {sector} bytes");
+        let [at, count, size] = [(72, 8), (80, 4), (84, 4)].map(|(at, len)| number(&header, at, len));
+        ensure!(size == 128, "entries of {size} bytes");
+        Ok((at * sector, self.read(at * sector, count * size)?))
+    }
+
     /// The partitions.
     pub fn partitions(&self) -> Result<Vec<Partition>> {
-        let file = self.file.with_extension("head");
-        self.copy(0, 64 << 10, &file)?;
-        let head = fs::read(&file)?;
-        let sector = self.sector as usize;
-        let header = head.get(sector..).context("no header")?;
-        ensure!(header.starts_with(b"EFI PART"), "no partition table for sectors of {sector} bytes");
-        let (entries, count, size) = (number(header, 72, 8), number(header, 80, 4), number(header, 84, 4));
-        let entries = head.get(sector * entries as usize..).context("the table is too far away")?;
-        let used = entries.chunks(size as usize).take(count as usize).filter(|entry| number(entry, 0, 8) != 0);
-        used.map(partition).collect()
+        let (_, entries) = self.entries()?;
+        entries.chunks(128).filter(|entry| number(entry, 0, 8) != 0).map(partition).collect()
     }
 
     /// Copies a partition out.
