@@ -14,6 +14,7 @@ use landlock::{
     RulesetCreatedAttr, RulesetError, Scope,
 };
 use nix::sched::CloneFlags;
+use rustix::fs::StatVfsMountFlags;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -33,6 +34,10 @@ pub const CONFINED: &[u8] = b"confined";
 pub fn confine(folder: &Path, argument: &OsStr, parent: u32) -> Result<Infallible, String> {
     let step = |what: &'static str| move |error: String| format!("{what}: {error}");
     std::env::set_current_dir(folder).map_err(|error| format!("its folder: {error}"))?;
+    let mount = rustix::fs::statvfs(".").map_err(|error| format!("its folder: {error}"))?;
+    if mount.f_flag.contains(StatVfsMountFlags::NOEXEC) {
+        return Err("temporary files are on a file system that is mounted noexec".to_owned());
+    }
     close_inherited().map_err(step("closing files"))?;
     let mut ready = File::create(READY).map_err(|error| format!("its folder: {error}"))?;
     leave_namespaces();
@@ -40,22 +45,18 @@ pub fn confine(folder: &Path, argument: &OsStr, parent: u32) -> Result<Infallibl
     drop_privileges(parent).map_err(step("dropping privileges"))?;
     restrict_files().map_err(step("Landlock"))?;
     syscalls::restrict().map_err(step("seccomp"))?;
-    // From here on, what happens is the program's doing. The file is closed by becoming the program.
+    // From here on, what happens is the program's doing.
     ready.write_all(CONFINED).map_err(|error| format!("its folder: {error}"))?;
+    drop(ready);
     let mut command = Command::new(Path::new(".").join(PROGRAM));
     command.arg(argument).env_clear();
     for _ in 0..100 {
         let error = command.exec();
         // Another thread of the factory may have forked while the program was still being written.
-        match error.raw_os_error() {
-            Some(libc::ETXTBSY) => std::thread::sleep(Duration::from_millis(20)),
-            Some(libc::EACCES) => {
-                // No program's fault: its file may be executed.
-                ready.set_len(0).map_err(|error| format!("its folder: {error}"))?;
-                return Err("nothing can be executed where temporary files go (is it mounted noexec?)".to_owned());
-            }
-            _ => return Err(format!("the program cannot be started: {error}")),
+        if error.raw_os_error() != Some(libc::ETXTBSY) {
+            return Err(format!("the program cannot be started: {error}"));
         }
+        std::thread::sleep(Duration::from_millis(20));
     }
     Err("the program is still being written".to_owned())
 }
