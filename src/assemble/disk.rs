@@ -17,7 +17,7 @@ use std::ops::Range;
 use super::grub_cfg::disk_grub_cfg;
 use super::loader_conf::loader_conf;
 use super::outline::Outline;
-use super::uki::Uki;
+use super::uki::{Uki, uki_path};
 use crate::format::fat::{self, FatError};
 use crate::format::gpt::{Gpt, GptError, Guid};
 use crate::format::grub::{BootCode, place_core, place_disk_boot_code};
@@ -179,19 +179,20 @@ pub fn disk(parts: &DiskParts<'_>) -> Result<(VirtualFile, Outline), DiskError> 
         table.gpt = table.gpt.with_boot_code(place_disk_boot_code(&grub.boot_code, sector));
     }
     pieces.extend(table.ends());
+    let taken = table.taken();
     for (at, code) in &parts.overlay.writes {
         let writes = *at..at + code.len();
         if writes.end > parts.len {
             return Err(DiskError::Beyond { writes, len: parts.len });
         }
-        let taken = table.taken().into_iter().find(|(range, _)| range.start < writes.end && writes.start < range.end);
-        if let Some((_, part)) = taken {
-            return Err(DiskError::Overlap { writes, part });
+        let there = taken.iter().find(|(range, _)| range.start < writes.end && writes.start < range.end);
+        if let Some((_, part)) = there {
+            return Err(DiskError::Overlap { writes, part: part.clone() });
         }
         outline.add(writes, "overlay's boot code");
         pieces.push((*at, code.clone()));
     }
-    for (range, name) in table.taken() {
+    for (range, name) in taken {
         outline.add(range, name);
     }
 
@@ -273,10 +274,6 @@ impl Table {
         let partitions = self.gpt.partitions().iter();
         ends.chain(partitions.map(|part| (self.gpt.bytes(part), format!("partition {}", part.name)))).collect()
     }
-}
-
-fn uki_path(version: &TalosVersion) -> String {
-    format!("EFI/Linux/Talos-{version}.efi")
 }
 
 /// The EFI partition's file system.

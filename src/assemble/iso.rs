@@ -11,7 +11,7 @@ use super::grub_cfg::iso_grub_cfg;
 use super::iso_label::{IsoLabel, iso_label};
 use super::loader_conf::loader_conf;
 use super::outline::Outline;
-use super::uki::Uki;
+use super::uki::{Uki, uki_path};
 use crate::format::fat::{self, FatError, ISO_SLACK, Volume, iso_image_size};
 use crate::format::gpt::BOOT_CODE_LEN;
 use crate::format::grub::{BootFile, place_hybrid_boot_code};
@@ -178,10 +178,6 @@ pub fn iso(parts: &IsoParts<'_>) -> Result<(VirtualFile, Outline), IsoError> {
     let laid = image.explained()?;
     let outline = outline(&laid, &volume, uki, parts.version);
     Ok((laid.image, outline))
-}
-
-fn uki_path(version: &TalosVersion) -> String {
-    format!("EFI/Linux/Talos-{version}.efi")
 }
 
 /// The FAT image with systemd-boot; its files stand in the ISO's tree, too.

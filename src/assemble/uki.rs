@@ -62,6 +62,11 @@ impl Uki {
     }
 }
 
+/// Where systemd-boot finds the image on an EFI file system (Boot Loader Specification, type 2).
+pub(super) fn uki_path(version: &TalosVersion) -> String {
+    format!("EFI/Linux/Talos-{version}.efi")
+}
+
 /// Why no unified kernel image can be made.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum UkiError {

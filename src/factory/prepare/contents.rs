@@ -23,6 +23,11 @@ const LEAST: u64 = 64 << 10;
 /// A range of a blob.
 pub type Part = (Digest, Range<u64>);
 
+/// Its bytes.
+fn file((digest, range): &Part) -> VirtualFile {
+    VirtualFile::from_extents([Extent::Blob { digest: *digest, offset: range.start, len: range.end - range.start }])
+}
+
 /// What [`encode::pack`] made of a range of a blob; nothing where that is better stored.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Packed(Option<StoredFile>);
@@ -81,16 +86,16 @@ impl Preparer {
 
     /// What a codec makes of a part, made once.
     async fn packed(self: &Arc<Self>, codec: Codec, part: Part) -> Result<(Part, Packed), FactoryError> {
-        let (digest, range) = part.clone();
+        let (digest, range) = &part;
         let key = format!("packed/{}/{}/{}-{}", codec.name(), digest.hex(), range.start, range.end);
-        let preparer = self.clone();
+        let (preparer, wanted) = (self.clone(), part.clone());
         let packed = self.packs.run(key.clone(), move || async move {
             if let Some(found) = preparer.packed.get(&key) {
                 return Ok(found);
             }
             let packed = match preparer.recall::<Packed>(&key).await? {
                 Some(found) => found,
-                None => preparer.pack(&key, codec, digest, range).await?,
+                None => preparer.pack(&key, codec, &wanted).await?,
             };
             preparer.packed.insert(key, packed.clone());
             Ok(packed)
@@ -98,10 +103,8 @@ impl Preparer {
         Ok((part, packed.await?))
     }
 
-    async fn pack(&self, key: &str, codec: Codec, digest: Digest, range: Range<u64>) -> Result<Packed, FactoryError> {
-        let store = self.store.clone();
-        let part =
-            VirtualFile::from_extents([Extent::Blob { digest, offset: range.start, len: range.end - range.start }]);
+    async fn pack(&self, key: &str, codec: Codec, part: &Part) -> Result<Packed, FactoryError> {
+        let (store, part) = (self.store.clone(), file(part));
         let source = part.clone();
         if !blocking(move || may_shrink(store.as_ref(), &source)).await? {
             // That is found out again soon enough: it is not written down.
@@ -142,13 +145,9 @@ fn may_shrink(store: &dyn BlobStore, part: &VirtualFile) -> Result<bool, Factory
     Ok(shrinks(part.len(), tried.map_err(failed)?))
 }
 
-fn crc32(store: &dyn BlobStore, (digest, range): &Part) -> Result<u32, FactoryError> {
+fn crc32(store: &dyn BlobStore, part: &Part) -> Result<u32, FactoryError> {
     let mut sum = crc32fast::Hasher::new();
-    let part = VirtualFile::from_extents([Extent::Blob {
-        digest: *digest,
-        offset: range.start,
-        len: range.end - range.start,
-    }]);
+    let part = file(part);
     for piece in part.pieces(0..part.len(), Readable(store), PIECE) {
         sum.update(&piece?);
     }
