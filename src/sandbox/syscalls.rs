@@ -58,8 +58,19 @@ fn allowed(pid: u64) -> Result<Calls, seccompiler::BackendError> {
         // Signals and limits of nobody else.
         (libc::SYS_tgkill, vec![only(0, SeccompCmpOp::Eq, pid)?]),
         (libc::SYS_prlimit64, vec![only(0, SeccompCmpOp::Eq, 0)?, only(0, SeccompCmpOp::Eq, pid)?]),
+        // Not those that have somebody else sent a signal when something can be read.
+        (libc::SYS_fcntl, file_commands().map(|command| only(1, SeccompCmpOp::Eq, command)).collect::<Result<_, _>>()?),
     ]);
     Ok(calls)
+}
+
+/// What may be done to an open file with `fcntl`.
+fn file_commands() -> impl Iterator<Item = u64> {
+    let descriptors =
+        [libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL];
+    let locks = [libc::F_GETLK, libc::F_SETLK, libc::F_SETLKW];
+    let own_locks = [libc::F_OFD_GETLK, libc::F_OFD_SETLK, libc::F_OFD_SETLKW];
+    descriptors.into_iter().chain(locks).chain(own_locks).map(|command| command.unsigned_abs().into())
 }
 
 /// The same number on every architecture, but not named on every one.
@@ -108,7 +119,6 @@ const PLAIN: &[i64] = &[
     libc::SYS_exit_group,
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
-    libc::SYS_fcntl,
     libc::SYS_fdatasync,
     libc::SYS_flock,
     libc::SYS_fstat,
@@ -223,6 +233,9 @@ const PLAIN: &[i64] = &[
 mod tests {
     use super::*;
 
+    /// Not named by libc.
+    const F_SETSIG: i32 = 10;
+
     #[test]
     fn nothing_that_reaches_others_is_allowed() {
         let allowed: Vec<i64> = allowed(1).unwrap().into_iter().map(|(number, _)| number).collect();
@@ -242,6 +255,10 @@ mod tests {
             libc::SYS_setxattr,
         ] {
             assert!(!allowed.contains(&forbidden), "{forbidden}");
+        }
+        let commands: Vec<u64> = file_commands().collect();
+        for forbidden in [libc::F_SETOWN, F_SETSIG, libc::F_NOTIFY, libc::F_SETLEASE] {
+            assert!(!commands.contains(&forbidden.unsigned_abs().into()), "{forbidden}");
         }
         let mut once = allowed.clone();
         once.sort_unstable();

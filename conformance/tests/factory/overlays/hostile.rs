@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -12,7 +13,7 @@ use conformance::oci::tree::Tree;
 use conformance::oci::{Config, Family, Layout, Packing};
 use conformance::registry::Registry;
 use conformance::release::{self, Size};
-use conformance::{golang, packages, publish};
+use conformance::{golang, packages, publish, run};
 use nix::sys::signal::Signal;
 
 use super::{explain, explain_by};
@@ -312,4 +313,14 @@ fn nothing_runs_unconfined() {
         assert!(said.contains("cannot be run safely on this machine") && said.contains(text), "{missing}: {said}");
         check_clean(&world).unwrap();
     }
+    // What a client is told, here where nothing can be executed in the folder for temporary files.
+    let id = world.factory.post_schematic(&schematic("do: nothing")).unwrap();
+    let tmp = world.at("tmp");
+    run::output(Command::new("mount").args(["-t", "tmpfs", "-o", "noexec", "none"]).arg(&tmp)).unwrap();
+    let answer = world.get(&format!("/image/{id}/v1.13.2/metal-arm64.iso"));
+    run::output(Command::new("umount").arg(&tmp)).unwrap();
+    let answer = answer.unwrap();
+    assert_eq!(answer.status(), 501);
+    let said = answer.text().unwrap();
+    assert!(said.contains("cannot be run safely on this machine") && said.contains("noexec"), "{said}");
 }
