@@ -7,7 +7,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use image_factory::format::{ova, qcow2, vhd, vmdk};
 use image_factory::types::Digest;
-use image_factory::virtual_file::{Endian, ReadBlob, ReadError, VirtualFile, Width};
+use image_factory::virtual_file::{Endian, Outline, ReadBlob, ReadError, VirtualFile, Width};
 
 /// Each blob is its digest over and over.
 struct Blobs;
@@ -84,11 +84,12 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let padding = disk.len().next_multiple_of(64 << 10) - disk.len();
     let disk = VirtualFile::concat([disk, VirtualFile::zeros(padding)]);
     let raw = disk.read_all(&Blobs).expect("blobs are made up");
+    let none = Outline::default();
     let images = [
-        qcow2::lay_out(&disk).expect("a disk of whole sectors"),
-        vmdk::lay_out(&disk, "disk.vmdk").expect("a disk of whole grains"),
+        qcow2::lay_out(&disk, &none).expect("a disk of whole sectors").0,
+        vmdk::lay_out(&disk, &none, "disk.vmdk").expect("a disk of whole grains").0,
         vhd::lay_out(&disk, 0).expect("a disk of whole sectors"),
-        ova::lay_out(&disk, 0).expect("a disk of whole grains"),
+        ova::lay_out(&disk, &none, 0).expect("a disk of whole grains").0,
     ];
     for (index, image) in images.iter().enumerate() {
         let all = image.read_all(&Blobs).expect("blobs are made up");

@@ -8,7 +8,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use image_factory::encode::{Codec, Known, encode, pack};
 use image_factory::types::Digest;
-use image_factory::virtual_file::{Endian, ReadBlob, ReadError, VirtualFile, Width};
+use image_factory::virtual_file::{Endian, Outline, ReadBlob, ReadError, VirtualFile, Width};
 
 /// Blobs, and what was packed of them.
 #[derive(Default)]
@@ -109,7 +109,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let file = VirtualFile::concat(parts);
     let raw = file.read_all(&blobs).expect("blobs in memory");
     for codec in [Codec::Gz, Codec::Xz, Codec::Zst] {
-        let stream = encode(codec, &file, &blobs);
+        let stream = encode(codec, &file, &Outline::default(), &blobs).0;
         let all = stream.read_all(&blobs).expect("blobs in memory");
         assert_eq!(all.len() as u64, stream.len());
         assert!(decode(codec, &all) == raw, "{codec:?}");

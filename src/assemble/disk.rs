@@ -16,7 +16,6 @@ use std::ops::Range;
 
 use super::grub_cfg::disk_grub_cfg;
 use super::loader_conf::loader_conf;
-use super::outline::Outline;
 use super::uki::{Uki, uki_path};
 use crate::format::fat::{self, FatError};
 use crate::format::gpt::{Gpt, GptError, Guid};
@@ -26,7 +25,7 @@ use crate::format::tree::{FileTree, Node, TreeError};
 use crate::format::xfs::{self, XfsError};
 use crate::schematic::{Bootloader, EnrollKeys};
 use crate::types::{Arch, TalosVersion};
-use crate::virtual_file::VirtualFile;
+use crate::virtual_file::{Outline, VirtualFile};
 
 pub use profile::{disk_bootloader, disk_len};
 

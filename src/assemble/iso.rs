@@ -10,7 +10,6 @@ use bytes::Bytes;
 use super::grub_cfg::iso_grub_cfg;
 use super::iso_label::{IsoLabel, iso_label};
 use super::loader_conf::loader_conf;
-use super::outline::Outline;
 use super::uki::{Uki, uki_path};
 use crate::format::fat::{self, FatError, ISO_SLACK, Volume, iso_image_size};
 use crate::format::gpt::BOOT_CODE_LEN;
@@ -19,7 +18,7 @@ use crate::format::iso9660::{BiosBoot, Content, GptGuids, Image, Iso9660Error, L
 use crate::format::tree::{FileTree, Node, TreeError};
 use crate::schematic::{Bootloader, EnrollKeys};
 use crate::types::{Arch, TalosVersion};
-use crate::virtual_file::VirtualFile;
+use crate::virtual_file::{Outline, VirtualFile};
 
 /// Sections of the UKI start at multiples of this in the file, so that records of the ISO can point to them: a sector.
 pub const UKI_ALIGNMENT: u32 = 2048;

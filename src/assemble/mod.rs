@@ -9,6 +9,5 @@ pub mod installer;
 pub mod iso;
 pub mod iso_label;
 pub mod loader_conf;
-pub mod outline;
 pub mod splash;
 pub mod uki;

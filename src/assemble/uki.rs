@@ -3,10 +3,9 @@
 //! Specification: UAPI group, "Unified Kernel Image"; `systemd-stub(7)`. Golden data: `tests/golden/uki`.
 
 use crate::assemble::cmdline::Profile;
-use crate::assemble::outline::Outline;
 use crate::format::pe::{PeError, Section, Stub};
 use crate::types::{Arch, TalosVersion};
-use crate::virtual_file::VirtualFile;
+use crate::virtual_file::{Outline, VirtualFile};
 
 /// The parts of a unified kernel image that is not signed.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@
 
 use super::segments::{Segment, framed, run, segments};
 use super::{Codec, Known, checksum};
-use crate::virtual_file::VirtualFile;
+use crate::virtual_file::{Outline, Parts, VirtualFile};
 
 /// The longest stored block, in bytes.
 const STORED: u64 = 0xFFFF;
@@ -17,19 +17,22 @@ const LONGEST: usize = 285;
 /// No flags, no time, unknown level, made on Unix: as the reference's.
 const HEAD: [u8; 10] = [0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 3];
 
-pub(super) fn encode(file: &VirtualFile, known: &dyn Known) -> VirtualFile {
-    let mut parts = vec![VirtualFile::inline(HEAD.to_vec())];
-    for segment in segments(file, Codec::Gz, known) {
-        parts.push(match segment {
+pub(super) fn encode(file: &VirtualFile, outline: &Outline, known: &dyn Known) -> Parts {
+    let mut parts = Parts::default();
+    parts.push(VirtualFile::inline(HEAD.to_vec()), "header");
+    for (place, segment) in segments(file, Codec::Gz, known) {
+        let how = segment.how();
+        let part = match segment {
             Segment::Stored(source) => framed(&source, STORED, |len| stored(len, false)),
             Segment::Run { byte, len } => run(len, &[UNIT], |len| same(byte, len)),
             Segment::Packed { packed, .. } => packed,
-        });
+        };
+        parts.push_made(part, how, outline, &place);
     }
-    parts.push(VirtualFile::inline(stored(0, true)));
-    parts.push(checksum::crc32(file, known));
-    parts.push(VirtualFile::inline((file.len() as u32).to_le_bytes().to_vec()));
-    VirtualFile::concat(parts)
+    parts.push(VirtualFile::inline(stored(0, true)), "last block");
+    parts.push(checksum::crc32(file, known), "CRC-32 of the contents");
+    parts.push(VirtualFile::inline((file.len() as u32).to_le_bytes().to_vec()), "length of the contents");
+    parts
 }
 
 /// The header of a stored block that begins at a byte.

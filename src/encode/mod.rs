@@ -14,7 +14,7 @@ mod zst;
 use std::ops::Range;
 
 use crate::types::Digest;
-use crate::virtual_file::VirtualFile;
+use crate::virtual_file::{Outline, VirtualFile};
 
 pub use pack::{estimate, pack, shrinks};
 
@@ -50,13 +50,14 @@ pub trait Known {
     fn packed(&self, codec: Codec, digest: &Digest, range: Range<u64>) -> Option<VirtualFile>;
 }
 
-/// The stream of a file.
-pub fn encode(codec: Codec, file: &VirtualFile, known: &dyn Known) -> VirtualFile {
-    match codec {
-        Codec::Gz => gz::encode(file, known),
-        Codec::Xz => xz::encode(file, known),
-        Codec::Zst => zst::encode(file, known),
-    }
+/// The stream of a file whose parts `outline` names, and what the stream's parts are.
+pub fn encode(codec: Codec, file: &VirtualFile, outline: &Outline, known: &dyn Known) -> (VirtualFile, Outline) {
+    let encode = match codec {
+        Codec::Gz => gz::encode,
+        Codec::Xz => xz::encode,
+        Codec::Zst => zst::encode,
+    };
+    encode(file, outline, known).finish()
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What a file is made of, as encoders see it.
 
+use std::ops::Range;
+
 use super::{Codec, Known};
 use crate::virtual_file::{Extent, VirtualFile};
 
@@ -16,8 +18,38 @@ pub(super) enum Segment {
     Packed { packed: VirtualFile, source: VirtualFile },
 }
 
-/// The file in segments, in order; neighbours of one kind are one, but for what was prepared.
-pub(super) fn segments(file: &VirtualFile, codec: Codec, known: &dyn Known) -> Vec<Segment> {
+impl Segment {
+    /// Its length in the file, in bytes.
+    fn len(&self) -> u64 {
+        match self {
+            Self::Stored(source) | Self::Packed { source, .. } => source.len(),
+            Self::Run { len, .. } => *len,
+        }
+    }
+
+    /// How it stands in a stream.
+    pub(super) const fn how(&self) -> &'static str {
+        match self {
+            Self::Stored(_) => "stored",
+            Self::Run { .. } => "one byte repeated",
+            Self::Packed { .. } => "compressed",
+        }
+    }
+}
+
+/// The file in segments, in order, each with its place in the file; neighbours of one kind are one, but for what was
+/// prepared.
+pub(super) fn segments(file: &VirtualFile, codec: Codec, known: &dyn Known) -> Vec<(Range<u64>, Segment)> {
+    let mut at = 0;
+    let place = |segment: Segment| {
+        let start = at;
+        at += segment.len();
+        (start..at, segment)
+    };
+    split(file, codec, known).into_iter().map(place).collect()
+}
+
+fn split(file: &VirtualFile, codec: Codec, known: &dyn Known) -> Vec<Segment> {
     let (mut segments, mut stored) = (Vec::new(), Vec::new());
     for extent in file.extents() {
         let packed = match extent {

@@ -128,7 +128,7 @@ proptest! {
         let (file, blobs) = build(&parts, knows_sums);
         let raw = file.read_all(&blobs).unwrap();
         for codec in CODECS {
-            let stream = encode(codec, &file, &blobs);
+            let stream = encode(codec, &file, &Outline::default(), &blobs).0;
             let all = stream.read_all(&blobs).unwrap();
             prop_assert_eq!(all.len() as u64, stream.len());
             prop_assert!(decode(codec, &all) == raw, "{:?}", codec);
@@ -157,7 +157,7 @@ fn image() -> (VirtualFile, Blobs) {
 fn streams_are_short_lists_of_known_bytes() {
     let (image, blobs) = image();
     let digests = CODECS.map(|codec| {
-        let stream = encode(codec, &image, &blobs);
+        let stream = encode(codec, &image, &Outline::default(), &blobs).0;
         assert!(stream.encode().len() < 4096 + 2 * 1024 * usize::from(codec == Codec::Gz), "{codec:?}");
         // Neither the run of 6 GiB, nor block headers may weigh more than this.
         assert!(stream.len() < 4_020_000 + (6 << 30) / 1000, "{codec:?}: {}", stream.len());
@@ -179,7 +179,10 @@ const GOLDEN: [(u64, &str); 3] = [
 #[test]
 fn an_empty_file_is_a_stream_too() {
     for codec in CODECS {
-        let stream = encode(codec, &VirtualFile::empty(), &Blobs::default()).read_all(&Blobs::default()).unwrap();
+        let stream = encode(codec, &VirtualFile::empty(), &Outline::default(), &Blobs::default())
+            .0
+            .read_all(&Blobs::default())
+            .unwrap();
         assert!(!stream.is_empty());
         assert!(decode(codec, &stream).is_empty());
     }
@@ -194,7 +197,7 @@ fn what_was_prepared_is_put_in_as_it_is() {
     let raw = image.read_all(&blobs).unwrap();
     for codec in CODECS {
         let packed = blobs.packed[&(codec, kernel.blobs()[0].0)].clone();
-        let stream = encode(codec, &image, &blobs);
+        let stream = encode(codec, &image, &Outline::default(), &blobs).0;
         assert_eq!(stream.blobs(), vec![packed.blobs()[0]; 3], "{codec:?}");
         assert!(stream.len() < 3 * packed.len() + 1000, "{codec:?}");
         assert!(decode(codec, &stream.read_all(&blobs).unwrap()) == raw, "{codec:?}");
@@ -208,9 +211,9 @@ fn sums_that_are_not_known_are_made_when_they_are_read() {
     let coded = |stream: &VirtualFile| stream.extents().iter().filter(|e| matches!(e, Extent::Coded { .. })).count();
     for (codec, sums) in [(Codec::Gz, 1), (Codec::Xz, 1), (Codec::Zst, 0)] {
         blobs.knows_sums = false;
-        let unknown = encode(codec, &file, &blobs);
+        let unknown = encode(codec, &file, &Outline::default(), &blobs).0;
         blobs.knows_sums = true;
-        let known = encode(codec, &file, &blobs);
+        let known = encode(codec, &file, &Outline::default(), &blobs).0;
         assert_eq!((coded(&unknown), coded(&known)), (sums, 0), "{codec:?}");
         assert_eq!(unknown.read_all(&blobs).unwrap(), known.read_all(&blobs).unwrap());
     }

@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use crate::virtual_file::{Endian, VirtualFile, Width};
+use crate::virtual_file::{Endian, Outline, Parts, VirtualFile, Width};
 
 /// Bytes a cluster.
 const CLUSTER: u64 = 1 << CLUSTER_BITS;
@@ -33,11 +33,11 @@ pub enum Qcow2Error {
     Len(u64),
 }
 
-/// The image of a disk.
+/// The image of a disk whose parts `outline` names, and what the image's parts are.
 ///
 /// # Errors
 /// [`Qcow2Error`]
-pub fn lay_out(disk: &VirtualFile) -> Result<VirtualFile, Qcow2Error> {
+pub fn lay_out(disk: &VirtualFile, outline: &Outline) -> Result<(VirtualFile, Outline), Qcow2Error> {
     if !disk.len().is_multiple_of(512) || disk.len() > MAX_LEN {
         return Err(Qcow2Error::Len(disk.len()));
     }
@@ -60,25 +60,26 @@ pub fn lay_out(disk: &VirtualFile) -> Result<VirtualFile, Qcow2Error> {
     let l2_at = l1_at + l1;
     let data_at = l2_at + count(&tables);
 
-    let mut parts = vec![padded(header(disk.len(), l1_entries, l1_at, refcount_table), 1)];
-    parts.push(padded(offsets(0, refcounts_at, refcounts), refcount_table));
-    parts.push(padded(VirtualFile::repeat(vec![0, 1], total), refcounts));
-    parts.push(padded(entries(&tables, 0..l1_entries, l2_at), l1));
+    let mut parts = Parts::default();
+    parts.push(padded(header(disk.len(), l1_entries, l1_at, refcount_table), 1), "header");
+    parts.push(padded(offsets(0, refcounts_at, refcounts), refcount_table), "refcount table");
+    parts.push(padded(VirtualFile::repeat(vec![0, 1], total), refcounts), "refcounts");
+    parts.push(padded(entries(&tables, 0..l1_entries, l2_at), l1), "L1 table");
     let table_entries = |index: u64| index * ENTRIES..(index + 1) * ENTRIES;
     let (mut rest, mut at) = (&data[..], data_at);
     for range in &tables {
         let covered = table_entries(range.start).start..table_entries(range.end - 1).end;
         let (inside, behind) = rest.split_at(rest.partition_point(|run| run.start < covered.end));
         // A run of clusters may begin in one table and end in another, but never in one that is not there.
-        parts.push(entries(inside, covered, at));
+        parts.push(entries(inside, covered, at), "L2 tables");
         at += count(inside);
         rest = behind;
     }
-    parts.extend(data.iter().map(|range| {
-        let part = disk.slice(range.start * CLUSTER..range.end * CLUSTER);
-        padded(part, range.end - range.start)
-    }));
-    Ok(VirtualFile::concat(parts))
+    for range in &data {
+        let place = range.start * CLUSTER..range.end * CLUSTER;
+        parts.push_as_it_is(padded(disk.slice(place.clone()), range.end - range.start), outline, &place);
+    }
+    Ok(parts.finish())
 }
 
 /// The units of the disk that hold data, as ranges of their numbers.
@@ -139,7 +140,7 @@ mod tests {
         let blob = VirtualFile::blob(Digest::of(b"kernel"), 100_000_001);
         let disk = [VirtualFile::inline("mbr"), VirtualFile::zeros((1 << 20) - 3), blob, VirtualFile::zeros(10 << 30)];
         let disk = VirtualFile::concat(disk).slice(0..10 << 30);
-        let image = lay_out(&disk).unwrap();
+        let image = lay_out(&disk, &Outline::default()).unwrap().0;
         // Header, two tables of refcounts, two of L1, 12 of L2, one cluster of the MBR, those of the blob.
         assert_eq!(image.len() / CLUSTER, 1 + 1 + 4 + 2 + 12 + 1 + 100_000_001_u64.div_ceil(CLUSTER));
         assert!(image.encode().len() < 1000, "{:?}", image);
@@ -147,8 +148,11 @@ mod tests {
 
     #[test]
     fn disks_that_cannot_be() {
-        assert_eq!(lay_out(&VirtualFile::zeros(513)), Err(Qcow2Error::Len(513)));
-        assert_eq!(lay_out(&VirtualFile::zeros(MAX_LEN + 512)), Err(Qcow2Error::Len(MAX_LEN + 512)));
-        assert!(lay_out(&VirtualFile::zeros(MAX_LEN)).is_ok());
+        assert_eq!(lay_out(&VirtualFile::zeros(513), &Outline::default()), Err(Qcow2Error::Len(513)));
+        assert_eq!(
+            lay_out(&VirtualFile::zeros(MAX_LEN + 512), &Outline::default()),
+            Err(Qcow2Error::Len(MAX_LEN + 512))
+        );
+        assert!(lay_out(&VirtualFile::zeros(MAX_LEN), &Outline::default()).is_ok());
     }
 }

@@ -13,7 +13,7 @@
 use std::ops::Range;
 
 use crate::types::Digest;
-use crate::virtual_file::{Coder, Endian, VirtualFile, Width};
+use crate::virtual_file::{Coder, Endian, Outline, Parts, VirtualFile, Width};
 
 const SECTOR: u64 = 512;
 /// Bytes a grain, and its sectors: raw, and coded.
@@ -46,19 +46,19 @@ pub enum VmdkError {
     TooLarge(u64),
 }
 
-/// The image of a disk, which calls itself `name`.
+/// The image of a disk whose parts `outline` names, and what the image's parts are. The image calls itself `name`.
 ///
 /// # Errors
 /// [`VmdkError`]
-pub fn lay_out(disk: &VirtualFile, name: &str) -> Result<VirtualFile, VmdkError> {
+pub fn lay_out(disk: &VirtualFile, outline: &Outline, name: &str) -> Result<(VirtualFile, Outline), VmdkError> {
     if !disk.len().is_multiple_of(GRAIN) {
         return Err(VmdkError::Len(disk.len()));
     }
     let sectors = disk.len() / SECTOR;
-    let mut image = Image { parts: Vec::new(), at: 0 };
-    image.push(VirtualFile::inline(header(sectors, AT_END)), 1);
-    image.push(VirtualFile::inline(descriptor(disk, name)), DESCRIPTOR_SECTORS);
-    image.push(VirtualFile::empty(), OVERHEAD - image.at);
+    let mut image = Image::default();
+    image.push(VirtualFile::inline(header(sectors, AT_END)), 1, "header");
+    image.push(VirtualFile::inline(descriptor(disk, name)), DESCRIPTOR_SECTORS, "descriptor");
+    image.push(VirtualFile::empty(), OVERHEAD - image.sectors(), "padding");
 
     let mut directory = Vec::new();
     let data = disk.data(GRAIN);
@@ -66,60 +66,63 @@ pub fn lay_out(disk: &VirtualFile, name: &str) -> Result<VirtualFile, VmdkError>
         let covered = start..(start + COVERED).min(disk.len());
         let inside = |range: &Range<u64>| range.start.max(covered.start)..range.end.min(covered.end);
         let ranges: Vec<_> = data.iter().map(inside).filter(|range| range.start < range.end).collect();
-        directory.push(if ranges.is_empty() { 0 } else { image.grains(disk, start, &ranges) });
+        directory.push(if ranges.is_empty() { 0 } else { image.grains((disk, outline), start, &ranges) });
     }
     let directory_sectors = (directory.len() as u64 * 4).div_ceil(SECTOR);
     image.marker(directory_sectors, DIRECTORY);
-    let directory_at = image.at;
+    let directory_at = image.sectors();
     // Places beyond 32 bits are cut here and refused below.
     let entries: Vec<u8> = directory.iter().flat_map(|place| (*place as u32).to_le_bytes()).collect();
-    image.push(VirtualFile::inline(entries), directory_sectors);
+    image.push(VirtualFile::inline(entries), directory_sectors, "grain directory");
     image.marker(1, FOOTER);
-    image.push(VirtualFile::inline(header(sectors, directory_at)), 1);
-    image.push(VirtualFile::empty(), 1);
-    if image.at > u64::from(u32::MAX) {
-        Err(VmdkError::TooLarge(image.at))
-    } else {
-        Ok(VirtualFile::concat(image.parts))
-    }
+    image.push(VirtualFile::inline(header(sectors, directory_at)), 1, "footer");
+    image.push(VirtualFile::empty(), 1, "marker of the end");
+    if image.sectors() > u64::from(u32::MAX) { Err(VmdkError::TooLarge(image.sectors())) } else { Ok(image.0.finish()) }
 }
 
 /// An image being laid out.
-struct Image {
-    parts: Vec<VirtualFile>,
-    /// Sectors so far.
-    at: u64,
-}
+#[derive(Default)]
+struct Image(Parts);
 
 impl Image {
+    /// Sectors so far.
+    const fn sectors(&self) -> u64 {
+        self.0.len() / SECTOR
+    }
+
     /// Appends a part and zeros up to as many sectors.
-    fn push(&mut self, part: VirtualFile, sectors: u64) {
-        let padding = sectors * SECTOR - part.len();
-        self.parts.extend([part, VirtualFile::zeros(padding)]);
-        self.at += sectors;
+    fn push(&mut self, part: VirtualFile, sectors: u64, name: &str) {
+        self.0.push(filled(part, sectors), name);
     }
 
     fn marker(&mut self, sectors: u64, kind: u32) {
         let marker = [&sectors.to_le_bytes()[..], &[0; 4], &kind.to_le_bytes()].concat();
-        self.push(VirtualFile::inline(marker), 1);
+        self.push(VirtualFile::inline(marker), 1, "marker");
     }
 
     /// Appends the grains of ranges that one table covers from `start` on, and the table; gives the table's place.
-    fn grains(&mut self, disk: &VirtualFile, start: u64, ranges: &[Range<u64>]) -> u64 {
+    fn grains(&mut self, (disk, outline): (&VirtualFile, &Outline), start: u64, ranges: &[Range<u64>]) -> u64 {
         let (mut table, mut next) = (Vec::new(), start);
         for range in ranges {
             let count = (range.end - range.start) / GRAIN;
             table.push(VirtualFile::zeros((range.start - next) / GRAIN * 4));
-            table.push(VirtualFile::count(self.at, CODED_SECTORS, Width::U32, Endian::Little, count));
+            table.push(VirtualFile::count(self.sectors(), CODED_SECTORS, Width::U32, Endian::Little, count));
             next = range.end;
             let coder = Coder::VmdkGrains { first_sector: range.start / SECTOR };
-            self.push(VirtualFile::coded(coder, disk.slice(range.clone())), count * CODED_SECTORS);
+            let grains = VirtualFile::coded(coder, disk.slice(range.clone()));
+            self.0.push_made(filled(grains, count * CODED_SECTORS), "grains", outline, range);
         }
         self.marker(TABLE_SECTORS, TABLE);
-        let at = self.at;
-        self.push(VirtualFile::concat(table), TABLE_SECTORS);
+        let at = self.sectors();
+        self.push(VirtualFile::concat(table), TABLE_SECTORS, "grain table");
         at
     }
+}
+
+/// A part, and zeros up to as many sectors.
+fn filled(part: VirtualFile, sectors: u64) -> VirtualFile {
+    let padding = sectors * SECTOR - part.len();
+    VirtualFile::concat([part, VirtualFile::zeros(padding)])
 }
 
 /// The header, or the footer, which alone knows where the grain directory is.
@@ -176,7 +179,7 @@ mod tests {
         let blob = VirtualFile::blob(Digest::of(b"kernel"), 100 << 20);
         let disk = [VirtualFile::inline("mbr"), VirtualFile::zeros((1 << 20) - 3), blob, VirtualFile::zeros(10 << 30)];
         let disk = VirtualFile::concat(disk).slice(0..10 << 30);
-        let image = lay_out(&disk, "disk.vmdk").unwrap();
+        let image = lay_out(&disk, &Outline::default(), "disk.vmdk").unwrap().0;
         let grains = (1 + (100 << 20) / GRAIN) * CODED_SECTORS;
         let sectors = OVERHEAD + grains + 4 * (1 + TABLE_SECTORS) + 1 + 3 + 3;
         assert_eq!(image.len(), sectors * SECTOR);
@@ -185,8 +188,8 @@ mod tests {
 
     #[test]
     fn disks_that_cannot_be() {
-        assert_eq!(lay_out(&VirtualFile::zeros(512), "x"), Err(VmdkError::Len(512)));
+        assert_eq!(lay_out(&VirtualFile::zeros(512), &Outline::default(), "x"), Err(VmdkError::Len(512)));
         let full = VirtualFile::repeat("x", 3 << 40);
-        assert!(matches!(lay_out(&full, "x"), Err(VmdkError::TooLarge(_))));
+        assert!(matches!(lay_out(&full, &Outline::default(), "x"), Err(VmdkError::TooLarge(_))));
     }
 }

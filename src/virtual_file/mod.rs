@@ -7,6 +7,7 @@ mod codec;
 mod coder;
 mod count;
 mod holes;
+mod outline;
 mod read;
 
 use std::ops::Range;
@@ -19,7 +20,8 @@ use crate::types::Digest;
 pub use codec::DecodeError;
 pub use coder::Coder;
 pub use count::{Endian, Width};
-pub use read::{Pieces, ReadBlob, ReadError, Reader};
+pub use outline::{Outline, Parts};
+pub use read::{NoBlobs, Pieces, ReadBlob, ReadError, Reader};
 
 /// A run of bytes of a virtual file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

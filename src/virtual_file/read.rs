@@ -84,6 +84,16 @@ impl<T: ReadBlob + ?Sized> ReadBlob for std::sync::Arc<T> {
     }
 }
 
+/// No blob at all: for files whose contents are inline.
+#[derive(Clone, Copy, Debug)]
+pub struct NoBlobs;
+
+impl ReadBlob for NoBlobs {
+    fn read(&self, digest: &Digest, _: Range<u64>) -> Result<Bytes, ReadError> {
+        Err(ReadError::Missing(*digest))
+    }
+}
+
 /// Constant extents below this length in bytes share a piece with their neighbours: a list of many small ones reads as
 /// few pieces, and large ones are not copied.
 const SMALL: u64 = 4096;

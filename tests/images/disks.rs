@@ -4,7 +4,7 @@ use std::path::Path;
 
 use image_factory::format::{ova, qcow2, vhd, vmdk};
 use image_factory::types::Digest;
-use image_factory::virtual_file::{ReadBlob, VirtualFile};
+use image_factory::virtual_file::{Outline, ReadBlob, VirtualFile};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -15,10 +15,11 @@ const TIME: u32 = 1_559_424_892;
 
 /// QEMU's names of formats, whether it checks them, and the image of a disk.
 fn images(disk: &VirtualFile) -> [(&'static str, bool, VirtualFile); 3] {
+    let none = Outline::default();
     [
-        ("qcow2", true, qcow2::lay_out(disk).unwrap()),
+        ("qcow2", true, qcow2::lay_out(disk, &none).unwrap().0),
         ("vpc", false, vhd::lay_out(disk, TIME).unwrap()),
-        ("vmdk", true, vmdk::lay_out(disk, "disk.vmdk").unwrap()),
+        ("vmdk", true, vmdk::lay_out(disk, &none, "disk.vmdk").unwrap().0),
     ]
 }
 
@@ -71,7 +72,7 @@ fn qemu_knows_the_formats_as_the_reference_makes_them() {
 fn qemu_writes_to_a_qcow2() {
     let (mut blobs, scratch) = (Blobs::default(), tempfile::tempdir().unwrap());
     let disk = release(100 << 20, &mut blobs);
-    write(&qcow2::lay_out(&disk).unwrap(), &blobs, &scratch.path().join("image"));
+    write(&qcow2::lay_out(&disk, &Outline::default()).unwrap().0, &blobs, &scratch.path().join("image"));
     let write_zeros = "qemu-io -c 'write -P 9 0 3M' -c 'write -P 8 60M 20M' -c 'discard 4M 1M' -f qcow2 image";
     run(scratch.path(), write_zeros);
     let verdict = run(scratch.path(), "qemu-img check -f qcow2 image");
@@ -82,7 +83,7 @@ fn qemu_writes_to_a_qcow2() {
 fn tar_and_the_manifest_agree_on_an_ova() {
     let (mut blobs, scratch) = (Blobs::default(), tempfile::tempdir().unwrap());
     let disk = release(1246 << 20, &mut blobs);
-    write(&ova::lay_out(&disk, TIME).unwrap(), &blobs, &scratch.path().join("disk.ova"));
+    write(&ova::lay_out(&disk, &Outline::default(), TIME).unwrap().0, &blobs, &scratch.path().join("disk.ova"));
     assert_eq!(run(scratch.path(), "tar -tf disk.ova"), "disk.ovf\ndisk.mf\ndisk.vmdk\n");
     run(
         scratch.path(),
@@ -127,7 +128,7 @@ proptest! {
     ) {
         let mut blobs = Blobs::default();
         let disk = disk(&parts, 64 << 10, &mut blobs);
-        let ova = ova::lay_out(&disk, TIME).unwrap();
+        let ova = ova::lay_out(&disk, &Outline::default(), TIME).unwrap().0;
         for image in images(&disk).into_iter().map(|(_, _, image)| image).chain([ova]) {
             let all = image.read_all(&blobs).unwrap();
             prop_assert_eq!(all.len() as u64, image.len());

@@ -2,7 +2,7 @@
 
 use image_factory::encode::{Codec, encode};
 use image_factory::format::tar::Layout;
-use image_factory::virtual_file::VirtualFile;
+use image_factory::virtual_file::{Outline, VirtualFile};
 use proptest::prelude::*;
 
 use super::world::{Blobs, disk, parts, release, run, same, write};
@@ -17,7 +17,11 @@ const PROGRAMS: [(Codec, &str, &[&str]); 3] = [
 fn unpack_with_programs(disk: &VirtualFile, blobs: &Blobs) {
     let scratch = tempfile::tempdir().unwrap();
     for (codec, ending, programs) in PROGRAMS {
-        write(&encode(codec, disk, blobs), blobs, &scratch.path().join(format!("disk.{ending}")));
+        write(
+            &encode(codec, disk, &Outline::default(), blobs).0,
+            blobs,
+            &scratch.path().join(format!("disk.{ending}")),
+        );
         for program in programs {
             run(scratch.path(), &format!("{program} > disk.raw"));
             assert!(same(disk, blobs, &scratch.path().join("disk.raw")), "{program}");
@@ -37,7 +41,11 @@ fn programs_say_what_is_in_streams() {
     let (mut blobs, scratch) = (Blobs::default(), tempfile::tempdir().unwrap());
     let disk = release(100 << 20, &mut blobs);
     for (codec, ending, _) in PROGRAMS {
-        write(&encode(codec, &disk, &blobs), &blobs, &scratch.path().join(format!("disk.{ending}")));
+        write(
+            &encode(codec, &disk, &Outline::default(), &blobs).0,
+            &blobs,
+            &scratch.path().join(format!("disk.{ending}")),
+        );
     }
     let xz = run(scratch.path(), "xz --robot -lv disk.xz");
     let totals = xz.lines().find(|line| line.starts_with("totals")).unwrap();
@@ -57,7 +65,7 @@ fn streams_are_hardly_longer_than_those_of_programs() {
     write(&disk, &blobs, &scratch.path().join("disk"));
     for (codec, program) in [(Codec::Gz, "pigz -9"), (Codec::Xz, "xz -6"), (Codec::Zst, "zstd -q -18")] {
         let theirs: u64 = run(scratch.path(), &format!("{program} -c disk | wc -c")).trim().parse().unwrap();
-        let ours = encode(codec, &disk, &blobs).len();
+        let ours = encode(codec, &disk, &Outline::default(), &blobs).0.len();
         println!("{program}: {theirs} bytes, ours {ours}: {:.4}", ours as f64 / theirs as f64);
         assert!(ours * 100 <= theirs * 103, "{program}: {theirs}, ours {ours}");
     }
@@ -69,7 +77,11 @@ fn tar_finds_the_disk_in_its_archive() {
     let disk = release(400 << 20, &mut blobs);
     let mut tar = Layout::new(1_559_424_892);
     tar.add_file("disk.raw", 0o644, disk).unwrap();
-    write(&encode(Codec::Gz, &tar.finish(), &blobs), &blobs, &scratch.path().join("disk.tar.gz"));
+    write(
+        &encode(Codec::Gz, &tar.finish(), &Outline::default(), &blobs).0,
+        &blobs,
+        &scratch.path().join("disk.tar.gz"),
+    );
     let listing = run(scratch.path(), "TZ=UTC tar -tvzf disk.tar.gz");
     assert_eq!(listing, "-rw-r--r-- 0/0       419430400 2019-06-01 21:34 disk.raw\n");
 }

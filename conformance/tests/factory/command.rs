@@ -76,6 +76,42 @@ fn check_plan(plan: &str, whole: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// In every format of a disk image the lines of a plan name every byte once, in order, and what it is.
+fn check_disk_plans(tool: &Tool<'_>, id: &str) -> Result<()> {
+    let formats: [(&str, &[&str]); 6] = [
+        (
+            "raw.zst",
+            &["frame header", "compressed: EFI: UKI: .linux", "one byte repeated: partition EFI", "last block"],
+        ),
+        ("raw.xz", &["stream header", "stored: EFI: UKI", "index of blocks", "stream footer"]),
+        ("raw.tar.gz", &["stored: header of disk.raw", "compressed: BOOT: A/vmlinuz", "CRC-32 of the contents"]),
+        ("qcow2", &["refcounts", "L2 tables", "EFI: UKI: .linux; release usr/install/amd64/vmlinuz", "partition META"]),
+        ("ova", &["header of disk.mf", "descriptor", "grains: partition BOOT", "grain table", "footer"]),
+        ("vhd", &["EFI: UKI: .initrd", "partition META", "footer"]),
+    ];
+    for (format, parts) in formats {
+        let path = format!("metal-amd64.{format}");
+        let plan = tool.run(&["three.yaml", "v1.13.2", &path, "--plan"])?;
+        ends_well(&plan);
+        let plan = String::from_utf8(plan.stdout)?;
+        let mut at = 0;
+        for line in plan.lines() {
+            let columns: Vec<&str> = line.split("  ").map(str::trim).filter(|column| !column.is_empty()).collect();
+            let (offset, len): (u64, u64) = (columns[0].parse()?, columns[1].parse()?);
+            assert!(offset == at && len > 0, "{format}: {line}");
+            // Between the parts of a disk there are zeros without a name.
+            assert!(columns.len() == 4 || columns[2] == "zeros", "{format}: {line}");
+            at += len;
+        }
+        let answer = tool.world.get(&format!("/image/{id}/v1.13.2/{path}"))?;
+        assert_eq!(answer.headers()["content-length"], at.to_string().as_str(), "{format}");
+        for part in parts {
+            assert!(plan.contains(part), "{format}: {part} in\n{plan}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn the_command_gives_the_servers_bytes() {
     let world = World::start().unwrap();
@@ -137,6 +173,7 @@ fn the_command_gives_the_servers_bytes() {
     let plan = tool.run(&with(&["--plan"])).unwrap();
     ends_well(&plan);
     check_plan(&String::from_utf8(plan.stdout).unwrap(), &whole).unwrap();
+    check_disk_plans(&tool, &id).unwrap();
     check_refusals(&tool, &folder).unwrap();
 }
 

@@ -8,7 +8,7 @@ mod lzma;
 
 use super::segments::{Segment, framed, run, segments};
 use super::{Codec, Known, checksum};
-use crate::virtual_file::VirtualFile;
+use crate::virtual_file::{Outline, Parts, VirtualFile};
 
 /// The longest LZMA2 chunk of stored bytes.
 const STORED: u64 = 64 << 10;
@@ -24,10 +24,12 @@ const DICT_CODE: u8 = 22;
 const STREAM_FLAGS: [u8; 2] = [0, 1];
 const CHECK_LEN: u64 = 4;
 
-pub(super) fn encode(file: &VirtualFile, known: &dyn Known) -> VirtualFile {
-    let mut parts = vec![VirtualFile::inline([&b"\xFD7zXZ\0"[..], &STREAM_FLAGS, &crc(&STREAM_FLAGS)].concat())];
-    let mut records = Vec::new();
-    for segment in segments(file, Codec::Xz, known) {
+pub(super) fn encode(file: &VirtualFile, outline: &Outline, known: &dyn Known) -> Parts {
+    let (mut parts, mut records) = (Parts::default(), Vec::new());
+    let header = [&b"\xFD7zXZ\0"[..], &STREAM_FLAGS, &crc(&STREAM_FLAGS)].concat();
+    parts.push(VirtualFile::inline(header), "stream header");
+    for (place, segment) in segments(file, Codec::Xz, known) {
+        let how = segment.how();
         let (source, chunks, dict) = match segment {
             Segment::Stored(source) => {
                 let chunks = framed(&source, STORED, stored);
@@ -43,14 +45,17 @@ pub(super) fn encode(file: &VirtualFile, known: &dyn Known) -> VirtualFile {
         let header = block_header(chunks.len(), source.len(), dict);
         records.push((header.len() as u64 + chunks.len() + CHECK_LEN, source.len()));
         let padding = VirtualFile::inline(vec![0; padding(chunks.len())]);
-        parts.extend([VirtualFile::inline(header), chunks, padding, checksum::crc32(&source, known)]);
+        parts.push(VirtualFile::inline(header), "block header");
+        parts.push_made(chunks, how, outline, &place);
+        parts.push(VirtualFile::concat([padding, checksum::crc32(&source, known)]), "padding and CRC-32 of the block");
     }
     let index = index(&records);
     let mut footer = (index.len() as u32 / 4 - 1).to_le_bytes().to_vec();
     footer.extend(STREAM_FLAGS);
     let footer = [&crc(&footer), &footer[..], b"YZ"].concat();
-    parts.extend([VirtualFile::inline(index), VirtualFile::inline(footer)]);
-    VirtualFile::concat(parts)
+    parts.push(VirtualFile::inline(index), "index of blocks");
+    parts.push(VirtualFile::inline(footer), "stream footer");
+    parts
 }
 
 /// The header of an LZMA2 chunk of stored bytes, which resets the dictionary.

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use super::path::{Compression, DiskFormat};
 use crate::assemble::initramfs::MTIME;
-use crate::assemble::outline::Outline;
 use crate::encode::{Codec, encode};
 use crate::factory::FactoryError;
 use crate::factory::prepare::{Model, Preparer};
 use crate::format::{ova, qcow2, tar, vhd};
-use crate::virtual_file::VirtualFile;
+use crate::virtual_file::{Outline, VirtualFile};
 
 /// The disk image of a model, and what its parts are.
 ///
@@ -25,26 +24,26 @@ pub async fn disk(
     let cannot = |error: &dyn std::fmt::Display| FactoryError::Invalid(format!("no disk image can be made: {error}"));
     let (image, outline) = match format {
         DiskFormat::Raw => (raw, outline),
-        DiskFormat::Qcow2 => (qcow2::lay_out(&raw).map_err(|error| cannot(&error))?, Outline::default()),
+        DiskFormat::Qcow2 => qcow2::lay_out(&raw, &outline).map_err(|error| cannot(&error))?,
         DiskFormat::Vhd => {
             let image = vhd::lay_out(&raw, MTIME).map_err(|error| cannot(&error))?;
             let mut outline = outline;
             outline.add(raw.len()..image.len(), "footer");
             (image, outline)
         }
-        DiskFormat::Ova => (ova::lay_out(&raw, MTIME).map_err(|error| cannot(&error))?, Outline::default()),
+        DiskFormat::Ova => ova::lay_out(&raw, &outline, MTIME).map_err(|error| cannot(&error))?,
     };
-    let (image, codec) = match compression {
+    let ((image, outline), codec) = match compression {
         Compression::None => return Ok((image, outline)),
-        Compression::Xz => (image, Codec::Xz),
-        Compression::Zstd => (image, Codec::Zst),
-        Compression::Gzip => (image, Codec::Gz),
+        Compression::Xz => ((image, outline), Codec::Xz),
+        Compression::Zstd => ((image, outline), Codec::Zst),
+        Compression::Gzip => ((image, outline), Codec::Gz),
         Compression::TarGzip => {
-            let mut archive = tar::Layout::new(MTIME);
-            archive.add_file(format!("disk{}", format.suffix()), 0o644, image).map_err(|error| cannot(&error))?;
-            (archive.finish(), Codec::Gz)
+            let (name, mut archive) = (format!("disk{}", format.suffix()), tar::Layout::new(MTIME));
+            archive.add_outlined_file(&name, 0o644, image, &outline).map_err(|error| cannot(&error))?;
+            (archive.finish_outlined(), Codec::Gz)
         }
     };
     let known = preparer.contents(codec, &image).await?;
-    Ok((encode(codec, &image, &known), Outline::default()))
+    Ok(encode(codec, &image, &outline, &known))
 }

@@ -19,11 +19,10 @@ use super::resolve::{Extensions, ResolvedOverlay, Resolver};
 use super::schematics::Stored;
 use super::{Factory, FactoryError, InstallerImage, catalogs};
 use crate::assemble::cmdline::CmdlineAsset;
-use crate::assemble::outline::Outline;
 use crate::store::{BlobStore, SingleFlight};
 use crate::telemetry::Metrics;
 use crate::types::{Digest, TalosVersion};
-use crate::virtual_file::VirtualFile;
+use crate::virtual_file::{Outline, VirtualFile};
 
 pub use checksums::{Algorithm, Checksum};
 pub use path::{AssetKind, AssetPath, PathError};

@@ -67,7 +67,10 @@ fn describe(extent: &Extent, skipped: u64, names: &HashMap<Digest, String>) -> (
         Extent::Count { first, step, width, times, .. } => {
             (format!("{times} numbers of {} bytes from {first} by {step}", width.bytes()), String::new())
         }
-        Extent::Repeat { unit, times } => (format!("{times} times {}", hex::encode(unit)), String::new()),
+        Extent::Repeat { unit, times } => {
+            let shown = hex::encode(&unit[..unit.len().min(12)]);
+            (format!("{times} times {} bytes, {shown}", unit.len()), String::new())
+        }
         Extent::Framed { header, block, source } => {
             let blocks = source.len() / block;
             (format!("{blocks} blocks of {block} bytes, each behind {}", hex::encode(header)), under(source, names))

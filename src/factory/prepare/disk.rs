@@ -9,11 +9,10 @@ use crate::assemble::disk::{
     BootFiles, DiskLoaders, DiskOverlay, DiskParts, DiskSdBoot, disk, disk_bootloader, disk_len,
 };
 use crate::assemble::initramfs::MTIME;
-use crate::assemble::outline::Outline;
 use crate::factory::FactoryError;
 use crate::schematic::Bootloader;
 use crate::types::Arch;
-use crate::virtual_file::VirtualFile;
+use crate::virtual_file::{Outline, VirtualFile};
 
 /// The META key that says what boots the disk, and what it says where both boot loaders can.
 const DISK_BOOTLOADER: (u8, &[u8]) = (0x11, b"dual-boot");

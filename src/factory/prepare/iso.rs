@@ -7,10 +7,9 @@ use super::{Preparer, model};
 use crate::assemble::cmdline::CmdlineAsset;
 use crate::assemble::initramfs::MTIME;
 use crate::assemble::iso::{GrubBios, IsoParts, Loaders, SdBoot, UKI_ALIGNMENT, iso, iso_bootloader};
-use crate::assemble::outline::Outline;
 use crate::factory::FactoryError;
 use crate::schematic::{Bootloader, EnrollKeys};
-use crate::virtual_file::VirtualFile;
+use crate::virtual_file::{Outline, VirtualFile};
 
 impl Preparer {
     /// The ISO image, and what its parts are.

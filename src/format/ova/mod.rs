@@ -6,7 +6,7 @@
 use crate::format::tar::{Layout, WriteError};
 use crate::format::vmdk::{self, VmdkError};
 use crate::types::Digest;
-use crate::virtual_file::{Coder, VirtualFile};
+use crate::virtual_file::{Coder, Outline, VirtualFile};
 
 /// The description, with places for two numbers.
 const OVF: &str = include_str!("disk.ovf");
@@ -23,20 +23,20 @@ pub enum OvaError {
     Tar(#[from] WriteError),
 }
 
-/// The archive of a disk; `mtime` in seconds since 1970. The manifest's digest of the disk's image is computed when it
-/// is read.
+/// The archive of a disk whose parts `outline` names, and what the archive's parts are; `mtime` in seconds since 1970.
+/// The manifest's digest of the disk's image is computed when it is read.
 ///
 /// # Errors
 /// [`OvaError`]
-pub fn lay_out(disk: &VirtualFile, mtime: u32) -> Result<VirtualFile, OvaError> {
-    let vmdk = vmdk::lay_out(disk, DISK)?;
+pub fn lay_out(disk: &VirtualFile, outline: &Outline, mtime: u32) -> Result<(VirtualFile, Outline), OvaError> {
+    let (vmdk, inner) = vmdk::lay_out(disk, outline, DISK)?;
     let ovf = ovf(vmdk.len(), disk.len());
     let manifest = manifest(&ovf, VirtualFile::coded(Coder::Sha256Hex, vmdk.clone()));
     let mut tar = Layout::new(mtime);
     tar.add_file("disk.ovf", 0o644, VirtualFile::inline(ovf))?;
     tar.add_file("disk.mf", 0o644, manifest)?;
-    tar.add_file(DISK, 0o644, vmdk)?;
-    Ok(tar.finish())
+    tar.add_outlined_file(DISK, 0o644, vmdk, &inner)?;
+    Ok(tar.finish_outlined())
 }
 
 /// The description of a disk, lengths in bytes.
@@ -56,7 +56,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::format::no_blobs::NoBlobs;
+    use crate::virtual_file::NoBlobs;
 
     #[test]
     fn the_golden_texts() {
@@ -77,8 +77,8 @@ mod tests {
     #[test]
     fn the_manifest_names_the_digest_of_the_image_that_follows() {
         let disk = VirtualFile::concat([VirtualFile::inline("boot"), VirtualFile::zeros((1 << 20) - 4)]);
-        let ova = lay_out(&disk, 1_559_424_892).unwrap();
-        let vmdk = vmdk::lay_out(&disk, DISK).unwrap();
+        let ova = lay_out(&disk, &Outline::default(), 1_559_424_892).unwrap().0;
+        let vmdk = vmdk::lay_out(&disk, &Outline::default(), DISK).unwrap().0;
         let digest = hex::encode(Digest::of(&vmdk.read_all(&NoBlobs).unwrap()).raw());
         let all = ova.read_all(&NoBlobs).unwrap();
         let found = all.windows(64).filter(|window| *window == digest.as_bytes()).count();

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{BLOCK, PAX_SELINUX};
 use crate::format::tree::{FileTree, Kind, Node};
-use crate::virtual_file::VirtualFile;
+use crate::virtual_file::{Outline, Parts, VirtualFile};
 
 /// Field lengths of the header, in bytes.
 const NAME: usize = 100;
@@ -39,13 +39,13 @@ pub enum WriteError {
 #[derive(Debug)]
 pub struct Layout {
     mtime: u32,
-    parts: Vec<VirtualFile>,
+    parts: Parts,
 }
 
 impl Layout {
     /// An archive without entries; `mtime` in seconds since 1970 stands in each of them.
     pub fn new(mtime: u32) -> Self {
-        Self { mtime, parts: Vec::new() }
+        Self { mtime, parts: Parts::default() }
     }
 
     /// Adds a regular file.
@@ -54,6 +54,20 @@ impl Layout {
     /// [`WriteError::Name`].
     pub fn add_file(&mut self, path: impl AsRef<[u8]>, mode: u16, contents: VirtualFile) -> Result<(), WriteError> {
         self.add(path, &Node::file(mode, contents))
+    }
+
+    /// Adds a regular file whose parts `outline` names.
+    ///
+    /// # Errors
+    /// [`WriteError::Name`].
+    pub fn add_outlined_file(
+        &mut self,
+        path: &str,
+        mode: u16,
+        contents: VirtualFile,
+        outline: &Outline,
+    ) -> Result<(), WriteError> {
+        self.entry(path.as_bytes(), &Node::file(mode, contents), b'0', b"", outline)
     }
 
     /// Adds a directory.
@@ -81,7 +95,7 @@ impl Layout {
             Kind::Directory => b'5',
             Kind::Fifo => b'6',
         };
-        self.entry(path.as_ref(), node, kind, &link)
+        self.entry(path.as_ref(), node, kind, &link, &Outline::default())
     }
 
     /// Adds all of a tree in its order, without its root, each path behind `prefix` (empty, or ending in a slash).
@@ -94,7 +108,7 @@ impl Layout {
         for (path, node) in tree.iter() {
             let name = [prefix.as_bytes(), path].concat();
             match node.inode.and_then(|inode| first_names.get(&inode)) {
-                Some(target) => self.entry(&name, node, b'1', target)?,
+                Some(target) => self.entry(&name, node, b'1', target, &Outline::default())?,
                 None => self.add(&name, node)?,
             }
             if let Some(inode) = node.inode {
@@ -105,12 +119,17 @@ impl Layout {
     }
 
     /// The archive with the two blocks of zeros that end it.
-    pub fn finish(mut self) -> VirtualFile {
-        self.parts.push(VirtualFile::inline(vec![0; 2 * BLOCK]));
-        VirtualFile::concat(self.parts)
+    pub fn finish(self) -> VirtualFile {
+        self.finish_outlined().0
     }
 
-    fn entry(&mut self, path: &[u8], node: &Node, kind: u8, link: &[u8]) -> Result<(), WriteError> {
+    /// The same, and what its parts are.
+    pub fn finish_outlined(mut self) -> (VirtualFile, Outline) {
+        self.parts.push(VirtualFile::inline(vec![0; 2 * BLOCK]), "end of the archive");
+        self.parts.finish()
+    }
+
+    fn entry(&mut self, path: &[u8], node: &Node, kind: u8, link: &[u8], outline: &Outline) -> Result<(), WriteError> {
         let text = || String::from_utf8_lossy(path).into_owned();
         if path.is_empty() || path.contains(&0) || link.contains(&0) {
             return Err(WriteError::Name(text()));
@@ -160,8 +179,8 @@ impl Layout {
             }
         }
         header.device = Some(device);
-        self.parts.push(VirtualFile::inline(header.encode()));
-        self.body(contents);
+        self.parts.push(VirtualFile::inline(header.encode()), format!("header of {}", text()));
+        self.body(contents, &text(), outline);
         Ok(())
     }
 
@@ -182,14 +201,14 @@ impl Layout {
             name.pop();
         }
         let header = Header { name, size: body.len() as u64, kind: b'x', ..Header::default() };
-        self.parts.push(VirtualFile::inline(header.encode()));
-        self.body(VirtualFile::inline(body));
+        self.parts.push(VirtualFile::inline(header.encode()), "header of PAX records");
+        self.body(VirtualFile::inline(body), "PAX records", &Outline::default());
     }
 
-    fn body(&mut self, contents: VirtualFile) {
+    fn body(&mut self, contents: VirtualFile, name: &str, outline: &Outline) {
         let padding = contents.len().next_multiple_of(BLOCK as u64) - contents.len();
-        self.parts.push(contents);
-        self.parts.push(VirtualFile::inline(vec![0; padding as usize]));
+        self.parts.push_file(contents, name, outline);
+        self.parts.push(VirtualFile::inline(vec![0; padding as usize]), "padding");
     }
 }
 
