@@ -67,6 +67,8 @@ pub struct Sources {
     names: moka::sync::Cache<(String, Digest), String>,
     /// Verified manifests in memory.
     memory: moka::sync::Cache<(String, Digest), Arc<Manifest>>,
+    /// Their parts for an architecture.
+    platforms: moka::sync::Cache<(String, Digest, Arch), PlatformImage>,
 }
 
 impl Sources {
@@ -91,6 +93,7 @@ impl Sources {
             blobs: SingleFlight::new(None),
             names: moka::sync::Cache::new(2000),
             memory: moka::sync::Cache::new(2000),
+            platforms: moka::sync::Cache::new(2000),
         }
     }
 
@@ -201,6 +204,21 @@ impl Sources {
     /// # Errors
     /// [`FactoryError::BadSource`] when the image has no such part.
     pub async fn platform(
+        self: &Arc<Self>,
+        repository: &str,
+        digest: &Digest,
+        arch: Arch,
+    ) -> Result<PlatformImage, FactoryError> {
+        let key = (repository.to_owned(), *digest, arch);
+        if let Some(found) = self.platforms.get(&key) {
+            return Ok(found);
+        }
+        let found = self.find_platform(repository, digest, arch).await?;
+        self.platforms.insert(key, found.clone());
+        Ok(found)
+    }
+
+    async fn find_platform(
         self: &Arc<Self>,
         repository: &str,
         digest: &Digest,

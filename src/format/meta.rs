@@ -83,7 +83,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::format::no_blobs::NoBlobs;
+    use crate::virtual_file::NoBlobs;
 
     /// A golden value; long ones are written as what is repeated how often.
     fn bytes(value: &str) -> Vec<u8> {

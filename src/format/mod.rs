@@ -9,8 +9,6 @@ pub mod grub;
 pub mod iso9660;
 pub mod layers;
 pub mod meta;
-#[cfg(test)]
-mod no_blobs;
 pub mod ova;
 pub mod pe;
 pub mod qcow2;

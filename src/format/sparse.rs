@@ -38,7 +38,7 @@ fn next(bytes: &[u8]) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::no_blobs::NoBlobs;
+    use crate::virtual_file::NoBlobs;
 
     #[test]
     fn runs_become_extents_and_bytes_stay() {

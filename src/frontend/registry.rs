@@ -12,7 +12,7 @@ use super::error::{ApiError, OciCode};
 use super::range;
 use crate::factory::{Document, Factory, Repository};
 use crate::types::{Digest, DigestError};
-use crate::virtual_file::{ReadBlob, VirtualFile};
+use crate::virtual_file::{NoBlobs, VirtualFile};
 
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
@@ -113,15 +113,6 @@ fn digest(text: &str) -> Result<Digest, ApiError> {
         let status = if text.contains(':') { StatusCode::BAD_REQUEST } else { StatusCode::NOT_FOUND };
         ApiError::new(status, OciCode::DigestInvalid, error.to_string())
     })
-}
-
-/// Blobs of nobody: a document is inline.
-struct NoBlobs;
-
-impl ReadBlob for NoBlobs {
-    fn read(&self, digest: &Digest, _: std::ops::Range<u64>) -> Result<bytes::Bytes, crate::virtual_file::ReadError> {
-        Err(crate::virtual_file::ReadError::Missing(*digest))
-    }
 }
 
 fn digest_headers(digest: &Digest, kind: &str) -> HeaderMap {

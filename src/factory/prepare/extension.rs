@@ -15,7 +15,7 @@ use crate::format::squashfs;
 use crate::format::tree::{FileTree, Kind, Node};
 use crate::store::BlobStore;
 use crate::types::{Arch, Digest, TalosVersion};
-use crate::virtual_file::{ReadBlob, ReadError, VirtualFile};
+use crate::virtual_file::{NoBlobs, ReadBlob, ReadError, VirtualFile};
 
 /// Paths with where each one's part ends, in bytes.
 type Ends = Vec<(String, u64)>;
@@ -285,8 +285,7 @@ const MAX_FIRMWARE: u64 = 256 << 20;
 /// The image of a small tree whose files are all inline.
 pub fn squash_inline(rootfs: &FileTree, rules: Rules) -> Result<VirtualFile, FactoryError> {
     let mut image = Vec::new();
-    let nothing = Spool::new().map_err(|error| FactoryError::Internal(error.to_string()))?;
-    squashfs::write(rootfs, &rules.squashfs(), &nothing, &mut image)
+    squashfs::write(rootfs, &rules.squashfs(), &NoBlobs, &mut image)
         .map_err(|error| FactoryError::Internal(error.to_string()))?;
     Ok(VirtualFile::inline(image))
 }

@@ -181,15 +181,15 @@ impl Preparer {
             extension.metadata.check(version).map_err(|error| FactoryError::Invalid(error.to_string()))?;
         }
         let base = release_file(release, model, "initramfs.xz")?;
-        let modules_dep = self.modules_dep(model, base, &prepared).await?;
-        let mut extensions: Vec<Extension> = prepared.iter().map(|extension| extension.assembled()).collect();
         let schematic =
             extension::schematic(model.id, model.canonical, model.external_url.as_str(), version).map_err(internal)?;
         let config = &model.schematic.customization.embedded_machine_configuration;
         let config = (!config.is_empty()).then(|| extension::embedded_config(config)).transpose().map_err(internal)?;
-        for virtual_extension in [Some(schematic), config].into_iter().flatten() {
-            extensions.push(self.virtual_extension(virtual_extension, version).await?);
-        }
+        let thought_up = [Some(schematic), config].into_iter().flatten();
+        let thought_up = futures::future::try_join_all(thought_up.map(|parts| self.virtual_extension(parts, version)));
+        let (modules_dep, thought_up) = tokio::try_join!(self.modules_dep(model, base, &prepared), thought_up)?;
+        let extensions: Vec<Extension> =
+            prepared.iter().map(|extension| extension.assembled()).chain(thought_up).collect();
         initramfs::initramfs(&base.file(), &extensions, modules_dep.as_ref()).map_err(internal)
     }
 

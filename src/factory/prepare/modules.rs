@@ -16,7 +16,7 @@ use crate::format::squashfs::{self, FoundKind, Squashfs};
 use crate::format::tree::{FileTree, Kind, Node};
 use crate::store::BlobStore;
 use crate::types::Digest;
-use crate::virtual_file::{ReadBlob, VirtualFile};
+use crate::virtual_file::{NoBlobs, ReadBlob, VirtualFile};
 
 /// The root file system inside a release's initramfs.
 const ROOTFS: &[u8] = b"rootfs.sqsh";
@@ -238,7 +238,6 @@ fn make(
         let inserted = tree.insert(path, Node::file(0o644, VirtualFile::inline(bytes)));
         inserted.map_err(|error| FactoryError::Internal(error.to_string()))?;
     }
-    let nothing = super::spool::Spool::new().map_err(|error| FactoryError::Internal(error.to_string()))?;
-    let image = blobs::write(store, |out| squashfs::write(&tree, &rules.quick_squashfs(), &nothing, out).map(drop))?;
+    let image = blobs::write(store, |out| squashfs::write(&tree, &rules.quick_squashfs(), &NoBlobs, out).map(drop))?;
     Ok(Index { kernel: base.kernel.clone(), image })
 }

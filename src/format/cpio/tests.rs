@@ -3,7 +3,7 @@ use std::io::{Read, Write};
 use proptest::prelude::*;
 
 use super::*;
-use crate::format::no_blobs::NoBlobs;
+use crate::virtual_file::NoBlobs;
 
 fn bytes(file: &VirtualFile) -> Vec<u8> {
     file.read_all(&NoBlobs).unwrap().to_vec()

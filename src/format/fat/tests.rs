@@ -4,8 +4,8 @@ use super::geometry::{Geometry, fat32_sectors_per_cluster};
 use super::name::{BadName, names};
 use super::table::{Run, table};
 use super::*;
-use crate::format::no_blobs::NoBlobs;
 use crate::format::tree::{FileTree, Node};
+use crate::virtual_file::NoBlobs;
 
 const MIB: u64 = 1 << 20;
 

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::format::no_blobs::NoBlobs;
 use crate::types::Digest;
+use crate::virtual_file::NoBlobs;
 use crate::virtual_file::VirtualFile;
 
 /// A folder with this moddep.lst and modules that are headers only.

@@ -120,7 +120,7 @@ mod tests {
         let table = |uefi: Range<u64>| {
             let uefi = Some(uefi.start * BLOCK..uefi.end * BLOCK);
             let area = mbr(&Parts { len: 0, files_end: 0, uefi }, [0; BOOT_CODE_LEN]).unwrap();
-            let area = area.read_all(&crate::format::no_blobs::NoBlobs).unwrap();
+            let area = area.read_all(&crate::virtual_file::NoBlobs).unwrap();
             hex::encode(&area[446..478])
         };
         let amd64 = table(53_248..53_248 + 75_776);

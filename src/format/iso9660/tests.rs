@@ -3,9 +3,8 @@ use std::ops::Range;
 use proptest::prelude::*;
 
 use super::*;
-use crate::format::no_blobs::NoBlobs;
 use crate::types::Digest;
-use crate::virtual_file::Extent;
+use crate::virtual_file::{Extent, NoBlobs};
 
 const EPOCH: u32 = 1_559_424_892;
 

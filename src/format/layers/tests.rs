@@ -3,9 +3,8 @@ use std::io::Write;
 use proptest::prelude::*;
 
 use super::*;
-use crate::format::no_blobs::NoBlobs;
 use crate::format::tar::Layout;
-use crate::virtual_file::ReadBlob;
+use crate::virtual_file::{NoBlobs, ReadBlob};
 
 /// An entry of a test layer.
 enum E {

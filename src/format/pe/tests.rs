@@ -3,17 +3,7 @@ use std::io::Read as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::types::Digest;
-use crate::virtual_file::{ReadBlob, ReadError};
-
-/// No blob at all: everything in these tests is inline.
-struct NoBlobs;
-
-impl ReadBlob for NoBlobs {
-    fn read(&self, digest: &Digest, _: std::ops::Range<u64>) -> Result<bytes::Bytes, ReadError> {
-        Err(ReadError::Missing(*digest))
-    }
-}
+use crate::virtual_file::NoBlobs;
 
 fn gunzip(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();

@@ -5,7 +5,7 @@ use std::hash::BuildHasherDefault;
 use std::io::{self, Read, Write};
 use std::sync::{Mutex, PoisonError};
 
-use super::codec::{Compression, Compressor};
+use super::codec::Compressor;
 use super::{NONE, STORED};
 use crate::format::tree::{FileTree, Kind};
 use crate::virtual_file::{ReadBlob, VirtualFile};
@@ -86,24 +86,22 @@ impl<'a> Data<'a> {
         }
     }
 
-    /// Adds all files of a tree in its order, blocks compressed by several processors side by side where that makes no
-    /// difference to the bytes. Where it does, nothing is done here: the files are added one by one.
-    pub(super) fn add_all(&mut self, tree: &FileTree, compression: Compression, processors: usize) -> io::Result<()> {
-        if processors == 1 || !compression.is_stateless() {
+    /// Adds all files of a tree in its order, blocks compressed side by side. With only one compressor nothing is done
+    /// here: the files are added one by one.
+    pub(super) fn add_all(&mut self, tree: &FileTree, compressors: &mut [Compressor]) -> io::Result<()> {
+        if compressors.len() < 2 {
             return Ok(());
         }
-        let new = || Compressor::new(compression, self.block_size as u32);
-        let mut compressors = (0..processors).map(|_| new()).collect::<io::Result<Vec<_>>>()?;
         let mut inodes = HashSet::new();
         for (_, node) in tree.iter() {
             if let Kind::File(contents) = &node.kind
                 && node.inode.is_none_or(|inode| inodes.insert(inode))
             {
-                self.append(contents, &mut compressors)?;
+                self.append(contents, compressors)?;
             }
         }
         self.flush_fragment();
-        self.write(&mut compressors)
+        self.write(compressors)
     }
 
     /// Writes a file's contents, if they are not there yet. Those shorter than a block go into a fragment; a tail becomes
@@ -127,7 +125,7 @@ impl<'a> Data<'a> {
             let (size, before) = (size as usize, self.fragment.len());
             if before + size > self.block_size {
                 self.flush_fragment();
-                self.write(compressors)?;
+                self.write_batch(compressors)?;
             }
             if size > 0 {
                 let before = self.fragment.len();
@@ -152,13 +150,16 @@ impl<'a> Data<'a> {
                 } else {
                     self.waiting.push(Step::Block(number, block));
                 }
-                if self.waiting.len() >= compressors.len() * BATCH {
-                    self.write(compressors)?;
-                }
+                self.write_batch(compressors)?;
             }
         }
         self.known.insert(file.clone(), number);
         Ok(number)
+    }
+
+    /// Compresses and writes what waits, if it is work enough for all compressors.
+    fn write_batch(&mut self, compressors: &mut [Compressor]) -> io::Result<()> {
+        if self.waiting.len() < compressors.len() * BATCH { Ok(()) } else { self.write(compressors) }
     }
 
     /// Compresses and writes what waits.

@@ -4,9 +4,9 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 
 use super::*;
-use crate::format::no_blobs::NoBlobs;
 use crate::format::tree::{FileTree, Kind, Node};
 use crate::types::Digest;
+use crate::virtual_file::NoBlobs;
 use crate::virtual_file::VirtualFile;
 
 const ALL: [Compression; 3] = [Compression::DEFAULT, Compression::Xz, Compression::Stored];

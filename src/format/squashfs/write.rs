@@ -1,7 +1,8 @@
 //! The writer: tree in, image out.
 
 use std::collections::BTreeMap;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Seek, SeekFrom, Write};
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 
@@ -18,9 +19,12 @@ use crate::virtual_file::ReadBlob;
 const PADDING: u64 = 4096;
 /// Bytes of compressed data that are held in memory before a temporary file is made.
 const IN_MEMORY: usize = 4 << 20;
+/// Bytes of it that are copied at a time.
+const COPIED: usize = 256 << 10;
 
-/// Processors at most that compress one image.
-const MAX_PROCESSORS: usize = 4;
+/// Processors that compress one image. Asked for once: the answer takes a dozen system calls.
+static PROCESSORS: LazyLock<usize> =
+    LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from).min(4));
 
 /// How an image is made. The same options and tree give the same bytes for one version of the compressor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +89,7 @@ pub fn write(
     blobs: &dyn ReadBlob,
     out: &mut dyn Write,
 ) -> Result<Written, WriteError> {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_PROCESSORS);
-    write_with(tree, options, blobs, out, processors)
+    write_with(tree, options, blobs, out, *PROCESSORS)
 }
 
 /// [`write()`] with at most as many processors.
@@ -100,16 +103,20 @@ pub(super) fn write_with(
     if !options.block_size.is_power_of_two() || !(4096..=1 << 20).contains(&options.block_size) {
         return Err(WriteError::BlockSize(options.block_size));
     }
-    let mut compressor = Compressor::new(options.compression, options.block_size)
-        .map_err(WriteError::io("setting the compressor up"))?;
+    let processors = if options.compression.is_stateless() { processors.max(1) } else { 1 };
+    let new = || Compressor::new(options.compression, options.block_size);
+    let mut compressors = (0..processors)
+        .map(|_| new())
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(WriteError::io("setting the compressors up"))?;
     let front = compressor_options(options.compression);
     let mut scratch = tempfile::spooled_tempfile(IN_MEMORY);
     let mut data = Data::new(&mut scratch, blobs, options.block_size, (superblock::LEN + front.len()) as u64);
-    data.add_all(tree, options.compression, processors).map_err(WriteError::io("writing the files"))?;
-    let mut writer = Writer::new(tree, options.mtime, &mut compressor, data);
+    data.add_all(tree, &mut compressors).map_err(WriteError::io("writing the files"))?;
+    let compressor = &mut compressors[0];
+    let mut writer = Writer::new(tree, options.mtime, compressor, data);
     let root = writer.run(tree)?;
     let Writer { data, inodes, directories, references, labels, .. } = writer;
-    let compressor = &mut compressor;
     let tables = (|| {
         let (end, fragments) = data.finish(compressor)?;
         let mut tables = Tables { start: end, bytes: Vec::new() };
@@ -140,7 +147,7 @@ pub(super) fn write_with(
         out.write_all(&sb.encode())?;
         out.write_all(&front)?;
         scratch.seek(SeekFrom::Start(0))?;
-        io::copy(&mut scratch, out)?;
+        io::copy(&mut BufReader::with_capacity(COPIED, &mut scratch), out)?;
         out.write_all(&tables)?;
         io::copy(&mut io::Read::take(io::repeat(0), len - sb.bytes_used), out)
     })()

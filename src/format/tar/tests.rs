@@ -5,10 +5,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::format::no_blobs::NoBlobs;
 use crate::format::tree::{FileTree, Kind, Node};
 use crate::types::Digest;
-use crate::virtual_file::{ReadBlob, VirtualFile};
+use crate::virtual_file::{NoBlobs, ReadBlob, VirtualFile};
 
 fn bytes(file: &VirtualFile) -> Vec<u8> {
     file.read_all(&NoBlobs).unwrap().to_vec()

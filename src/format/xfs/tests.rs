@@ -4,9 +4,9 @@ use super::directory::{FileType, directory, directory_len};
 use super::geometry::{BLOCK, GROUPS, Geometry};
 use super::place::Room;
 use super::*;
-use crate::format::no_blobs::NoBlobs;
 use crate::format::tree::{FileTree, Node};
 use crate::types::Digest;
+use crate::virtual_file::NoBlobs;
 
 const MIB: u64 = 1 << 20;
 
