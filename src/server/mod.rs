@@ -1,5 +1,6 @@
 //! Accept loop, TLS, limits, drain.
 
+mod pace;
 mod stall;
 mod tls;
 
@@ -26,6 +27,7 @@ use crate::config::HttpConfig;
 use crate::frontend::{Frontend, Peer};
 use crate::telemetry::Metrics;
 
+use pace::Paced;
 use stall::{Busy, Guarded};
 use tls::Certificate;
 pub use tls::TlsError;
@@ -56,10 +58,6 @@ pub struct Server {
     config: HttpConfig,
     metrics: Arc<Metrics>,
 }
-
-/// Bytes of an answer that wait in the kernel for a client to take earlier ones. Were they megabytes, as is the default, then
-/// a few hundred slow clients would fill the memory that the kernel has for all connections, and slow all others down.
-const MAX_UNSENT: u32 = 256 << 10;
 
 impl Server {
     /// Listens, with TLS if the configuration names a certificate.
@@ -111,8 +109,6 @@ impl Server {
                 }
             };
             let _ = stream.set_nodelay(true);
-            // Only a bound on memory: without it an answer goes out all the same.
-            let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT);
             let watcher = graceful.watcher();
             let (frontend, config, tls) =
                 (frontend.clone(), self.config.clone(), self.tls.as_ref().map(Certificate::acceptor));
@@ -151,7 +147,7 @@ async fn connection(
     watcher: hyper_util::server::graceful::Watcher,
 ) {
     let busy = Busy::default();
-    let stream = Guarded::new(stream, config.idle_timeout, config.write_timeout, busy.clone());
+    let stream = Guarded::new(Paced::new(stream), config.idle_timeout, config.write_timeout, busy.clone());
     match tls {
         None => exchange((stream, peer), config, frontend, watcher, busy).await,
         Some(acceptor) => match tokio::time::timeout(config.header_read_timeout, acceptor.accept(stream)).await {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::http::Connection;
 use super::installer::copy_finished;
-use super::load::{Nginx, wrk};
+use super::load::{Nginx, pull, wrk};
 use super::report::{Line, bandwidth, median, requests};
 use super::world::{VERSION, World, index_path};
 use crate::registry::Registry;
@@ -47,9 +47,9 @@ pub fn against_nginx(world: &World, path: &str, digest: Option<&str>, factor: f6
     for connections in [1, 64] {
         let (mut mine, mut theirs) = (Vec::new(), [Vec::new(), Vec::new()]);
         for _ in 0..ROUNDS {
-            mine.push(wrk(&format!("http://{ours}{path}"), connections, TIME)?.bytes);
+            mine.push(pull(ours, path, connections, TIME)?);
             for (n, (_, address)) in nginx.manners().into_iter().enumerate() {
-                theirs[n].push(wrk(&format!("http://{address}/file"), connections, TIME)?.bytes);
+                theirs[n].push(pull(address, "/file", connections, TIME)?);
             }
         }
         let rates = theirs.map(|samples| median(&samples));
@@ -102,8 +102,8 @@ pub fn manifest(world: &mut World) -> Result<Vec<Line>> {
         ensure!(first? == second?, "the two registries serve different manifests");
         let (mut rates, mut peers) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            rates.push(wrk(&format!("http://{ours}{mine}"), 64, TIME)?.requests);
-            peers.push(wrk(&format!("http://{}{theirs}", registry.address()), 64, TIME)?.requests);
+            rates.push(wrk(&format!("http://{ours}{mine}"), 64, TIME)?);
+            peers.push(wrk(&format!("http://{}{theirs}", registry.address()), 64, TIME)?);
         }
         let what = format!("manifest GET {what}, 64 connections");
         lines.push(Line::rate(what, median(&rates), median(&peers), 3.0, requests).against("distribution"));
