@@ -54,61 +54,36 @@ pub const ISO_EFI: Core<'static> = Core {
     config: Some("search --file /boot/vmlinuz --set=root\nset prefix=($root)/boot/grub\n"),
 };
 
+/// The modules of the core on a disk. The last two are for BIOS alone.
+const ON_DISK: &[&str] = &[
+    "part_gpt",
+    "ext2",
+    "fat",
+    "xfs",
+    "normal",
+    "configfile",
+    "linux",
+    "boot",
+    "search",
+    "search_fs_uuid",
+    "search_fs_file",
+    "ls",
+    "cat",
+    "echo",
+    "test",
+    "help",
+    "reboot",
+    "halt",
+    "all_video",
+    "biosdisk",
+    "part_msdos",
+];
+
 /// The core on a disk for BIOS: the menu is on the third partition of the disk that it was started from.
-pub const DISK_BIOS: Core<'static> = Core {
-    modules: &[
-        "part_gpt",
-        "ext2",
-        "fat",
-        "xfs",
-        "normal",
-        "configfile",
-        "linux",
-        "boot",
-        "search",
-        "search_fs_uuid",
-        "search_fs_file",
-        "ls",
-        "cat",
-        "echo",
-        "test",
-        "help",
-        "reboot",
-        "halt",
-        "all_video",
-        "biosdisk",
-        "part_msdos",
-    ],
-    prefix: "(,gpt3)/grub",
-    config: None,
-};
+pub const DISK_BIOS: Core<'static> = Core { modules: ON_DISK, prefix: "(,gpt3)/grub", config: None };
 
 /// The core on a disk for UEFI.
-pub const DISK_EFI: Core<'static> = Core {
-    modules: &[
-        "part_gpt",
-        "ext2",
-        "fat",
-        "xfs",
-        "normal",
-        "configfile",
-        "linux",
-        "boot",
-        "search",
-        "search_fs_uuid",
-        "search_fs_file",
-        "ls",
-        "cat",
-        "echo",
-        "test",
-        "help",
-        "reboot",
-        "halt",
-        "all_video",
-    ],
-    prefix: "(,gpt3)/grub",
-    config: None,
-};
+pub const DISK_EFI: Core<'static> = Core { modules: ON_DISK.split_at(ON_DISK.len() - 2).0, ..DISK_BIOS };
 
 /// What both menus say before their entries.
 const CONSOLE: &str = "set timeout=3\n\ninsmod all_video\n\nterminal_input console\nterminal_output console\n\n";

@@ -47,7 +47,7 @@ pub struct Parts {
     /// What is prepared once.
     pub preparer: Arc<Preparer>,
     /// The key that signs.
-    pub signer: ImageSigner,
+    pub signer: Arc<ImageSigner>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Address by which clients reach us.

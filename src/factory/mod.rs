@@ -76,7 +76,7 @@ pub struct Factory {
     assets: Arc<Assets>,
     preparer: Arc<Preparer>,
     resolver: Arc<Resolver>,
-    signing_key_pem: String,
+    signer: Arc<ImageSigner>,
     external_url: url::Url,
     external_pxe_url: url::Url,
 }
@@ -92,7 +92,7 @@ impl Factory {
         let catalogs = Arc::new(Catalogs::new(store.clone(), sources.clone(), preparer.clone(), build, registry));
         let schematics = Schematics::new(store.clone(), parts.schematic_capacity);
         let resolver = Arc::new(Resolver::new(sources.clone(), catalogs.clone()));
-        let signing_key_pem = signer.public_pem().to_owned();
+        let signer = Arc::new(signer);
         let installers = Arc::new(Installers::new(installer::Parts {
             announcements: Announcements::new(store.clone()),
             store: store.clone(),
@@ -100,7 +100,7 @@ impl Factory {
             resolver: resolver.clone(),
             catalogs: catalogs.clone(),
             preparer: preparer.clone(),
-            signer,
+            signer: signer.clone(),
             metrics: metrics.clone(),
             external_url: external_url.clone(),
         }));
@@ -122,7 +122,7 @@ impl Factory {
             assets,
             preparer,
             resolver,
-            signing_key_pem,
+            signer,
             external_url,
             external_pxe_url,
         }
@@ -162,7 +162,7 @@ impl Factory {
 
     /// The public key of what is signed here, as PEM.
     pub fn signing_key_pem(&self) -> &str {
-        &self.signing_key_pem
+        self.signer.public_pem()
     }
 
     /// Offered versions, ascending.

@@ -16,6 +16,7 @@ use super::error::{ApiError, OciCode};
 use super::http::{TEXT, fixed};
 use super::range;
 use crate::factory::{Algorithm, Asset, Credentials, Factory};
+use crate::sign::cosign::BUNDLE;
 
 /// RFC 9530, section 3.
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
@@ -28,20 +29,29 @@ pub async fn image(
     (schematic, version, path): (&str, &str, &str),
     request: &Parts,
 ) -> Result<Response<Body>, ApiError> {
-    let name = filename(request.uri.query());
-    let (of, algorithm) = match (path.strip_suffix(".sha256"), path.strip_suffix(".sha512")) {
-        (Some(of), _) => (of, Some(Algorithm::Sha256)),
-        (_, Some(of)) => (of, Some(Algorithm::Sha512)),
-        _ if path.ends_with(".sigstore.json") => {
-            return Err(invalid("signatures of boot assets are not available here yet; their checksums are"));
-        }
-        _ => (path, None),
-    };
+    let beside = [
+        (".sha256", Beside::Checksum(Algorithm::Sha256)),
+        (".sha512", Beside::Checksum(Algorithm::Sha512)),
+        (".sigstore.json", Beside::Bundle),
+    ];
+    let beside = beside.into_iter().find_map(|(suffix, beside)| Some((path.strip_suffix(suffix)?, Some(beside))));
+    let (of, beside) = beside.unwrap_or((path, None));
     let asset = factory.asset(schematic, version, of).await?;
-    match algorithm {
-        Some(algorithm) => checksum(factory, &asset, algorithm, name.as_deref().unwrap_or(of), request).await,
-        None => file(factory, &asset, name.as_deref().unwrap_or(of), request),
+    let name = filename(request.uri.query());
+    let name = name.as_deref().unwrap_or(of);
+    match beside {
+        Some(Beside::Checksum(algorithm)) => checksum(factory, &asset, algorithm, name, request).await,
+        Some(Beside::Bundle) => bundle(factory, &asset, name, request).await,
+        None => file(factory, &asset, name, request),
     }
+}
+
+/// What there is beside each asset.
+enum Beside {
+    /// Its checksum.
+    Checksum(Algorithm),
+    /// A Sigstore bundle over it.
+    Bundle,
 }
 
 /// The `filename` of a query; an empty one counts as none.
@@ -85,13 +95,27 @@ async fn checksum(
     let text = if request.method == Method::HEAD {
         line(&"0".repeat(algorithm.checksum_len() * 2))
     } else {
-        let client = request.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
-        line(&hex::encode(factory.checksum(asset, algorithm, client).await?))
+        line(&hex::encode(factory.checksum(asset, algorithm, client(request)).await?))
     };
     let mut response = fixed(StatusCode::OK, TEXT, text);
     response.headers_mut().insert(CONTENT_DISPOSITION, disposition);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(FOREVER));
     Ok(response)
+}
+
+/// Signed with the key of `/oci/cosign/signing-key.pub`: `cosign verify-blob` and `image-factory verify bundle` read it.
+async fn bundle(factory: &Factory, asset: &Asset, name: &str, request: &Parts) -> Result<Response<Body>, ApiError> {
+    let disposition = attachment(&format!("{name}.sigstore.json")).map_err(invalid)?;
+    // For HEAD too: signatures differ in length.
+    let text = factory.bundle(asset, client(request)).await?;
+    let mut response = fixed(StatusCode::OK, BUNDLE, text);
+    response.headers_mut().insert(CONTENT_DISPOSITION, disposition);
+    Ok(response)
+}
+
+/// Who asks.
+fn client(request: &Parts) -> IpAddr {
+    request.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0)
 }
 
 /// Answers `/pxe/<schematic>/<version>/<path>`.

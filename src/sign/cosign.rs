@@ -1,4 +1,4 @@
-//! Signatures of images in the two forms in which cosign finds them.
+//! Signatures of images in the two forms in which cosign finds them, and bundles over files.
 //!
 //! The *tag* form: a manifest under the tag `sha256-<hex>.sig`, whose layer is the simple-signing payload and carries the
 //! signature as an annotation. The *referrer* form: a manifest with the image as its subject, whose layer is a Sigstore
@@ -8,11 +8,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::json;
 
-use super::ImageSigner;
+use super::{ImageSigner, SignError};
 use crate::types::Digest;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// Artifact type of the referrer form.
+/// Artifact type of the referrer form, and media type of bundles.
 pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const STATEMENT: &str = "application/vnd.in-toto+json";
 
@@ -101,6 +101,22 @@ fn tag_form(signer: &ImageSigner, reference: &str, digest: &Digest) -> (Signatur
     let manifest =
         json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config.descriptor(), "layers": [layer] });
     (SignatureObject::new(MANIFEST, manifest.to_string()), vec![payload, config])
+}
+
+/// A bundle over a file whose SHA-256 is `digest`, as `cosign verify-blob` reads it.
+///
+/// # Errors
+/// [`SignError`]
+pub fn file_bundle(signer: &ImageSigner, digest: &Digest) -> Result<String, SignError> {
+    let bundle = json!({
+        "mediaType": BUNDLE,
+        "verificationMaterial": { "publicKey": { "hint": signer.hint() } },
+        "messageSignature": {
+            "messageDigest": { "algorithm": "SHA2_256", "digest": BASE64.encode(digest.raw()) },
+            "signature": BASE64.encode(signer.sign_digest(digest)?),
+        },
+    });
+    Ok(bundle.to_string())
 }
 
 fn bundle(signer: &ImageSigner, digest: &Digest) -> String {

@@ -4,6 +4,7 @@ pub mod cosign;
 
 use base64::Engine as _;
 use p256::ecdsa::signature::Signer as _;
+use p256::ecdsa::signature::hazmat::PrehashSigner as _;
 use p256::ecdsa::{DerSignature, SigningKey};
 use p256::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding};
 
@@ -79,6 +80,15 @@ impl ImageSigner {
         let signature: DerSignature = self.key.sign(message);
         signature.as_bytes().to_vec()
     }
+
+    /// The same signature, made when only the SHA-256 is at hand.
+    ///
+    /// # Errors
+    /// [`SignError::Key`] when the key cannot sign it.
+    pub fn sign_digest(&self, digest: &Digest) -> Result<Vec<u8>, SignError> {
+        let signature: Result<DerSignature, _> = self.key.sign_prehash(digest.raw());
+        signature.map(|signature| signature.as_bytes().to_vec()).map_err(|error| SignError::Key(error.to_string()))
+    }
 }
 
 #[cfg(test)]
@@ -94,6 +104,7 @@ mod tests {
         assert_eq!(signer.public_pem(), again.public_pem());
         let signature = signer.sign(b"message");
         assert_eq!(signature, again.sign(b"message"));
+        assert_eq!(signature, again.sign_digest(&Digest::of(b"message")).unwrap());
         let parsed = DerSignature::try_from(signature.as_slice()).unwrap();
         assert!(signer.key.verifying_key().verify(b"message", &parsed).is_ok());
         assert!(signer.key.verifying_key().verify(b"massage", &parsed).is_err());

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
+use conformance::factory::program;
 use conformance::registry::Registry;
 use conformance::{run, tools};
 use sha2::{Digest as _, Sha256};
@@ -75,6 +76,37 @@ fn accepts(key: &Path, reference: &str, bundle: bool) -> Result<bool> {
     command.args(["verify", "--insecure-ignore-tlog=true", "--allow-http-registry"]);
     command.arg(format!("--new-bundle-format={bundle}")).arg("--key").arg(key).arg(reference);
     Ok(command.output()?.status.success())
+}
+
+/// Whether cosign and we ourselves accept a bundle over a file by a key; both must say the same.
+fn accept_file(key: &Path, bundle: &Path, file: &Path) -> Result<bool> {
+    let mut cosign = Command::new(tools::COSIGN.path()?);
+    cosign.args(["verify-blob", "--insecure-ignore-tlog=true", "--key"]).arg(key).arg("--bundle").arg(bundle).arg(file);
+    let mut ours = Command::new(program()?);
+    ours.args(["verify", "bundle"]).arg(bundle).arg(file).env("IF_CONTAINERSIGNATURE_PUBLICKEYFILE", key);
+    let [cosign, ours] = [cosign.output()?, ours.output()?];
+    let said = [&cosign.stderr, &ours.stdout, &ours.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+    ensure!(cosign.status.success() == ours.status.success(), "{said:?}");
+    Ok(cosign.status.success())
+}
+
+#[test]
+fn cosign_accepts_the_signature_beside_an_asset() {
+    let world = World::start().unwrap();
+    let id = world.factory.post_schematic(THREE).unwrap();
+    let key = world.download("/oci/cosign/signing-key.pub", "key.pub").unwrap();
+    for name in ["metal-amd64.iso", "cmdline-metal-arm64", "metal-arm64.raw.zst"] {
+        let path = format!("/image/{id}/v1.13.2/{name}");
+        let file = world.download(&path, name).unwrap();
+        let bundle = world.download(&format!("{path}.sigstore.json"), &format!("{name}.sigstore.json")).unwrap();
+        assert!(accept_file(&key, &bundle, &file).unwrap(), "{name}");
+        assert!(!accept_file(&world.release.public_key(), &bundle, &file).unwrap(), "{name}: another key");
+        let mut bytes = std::fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+        assert!(!accept_file(&key, &bundle, &file).unwrap(), "{name}: another file");
+    }
 }
 
 #[test]

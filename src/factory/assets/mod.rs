@@ -19,6 +19,7 @@ use super::resolve::{Extensions, ResolvedOverlay, Resolver};
 use super::schematics::Stored;
 use super::{Factory, FactoryError, InstallerImage, catalogs};
 use crate::assemble::cmdline::CmdlineAsset;
+use crate::sign::cosign;
 use crate::store::{BlobStore, SingleFlight};
 use crate::telemetry::Metrics;
 use crate::types::{Digest, TalosVersion};
@@ -291,6 +292,17 @@ impl Factory {
         client: IpAddr,
     ) -> Result<Checksum, FactoryError> {
         self.assets.checksums.of(&asset.file, &asset.extents, algorithm, client).await
+    }
+
+    /// A Sigstore bundle over a boot asset, which needs its checksum.
+    ///
+    /// # Errors
+    /// As [`Factory::checksum`].
+    pub async fn bundle(&self, asset: &Asset, client: IpAddr) -> Result<String, FactoryError> {
+        let checksum = self.checksum(asset, Algorithm::Sha256, client).await?;
+        let failed = |error: &dyn std::fmt::Display| FactoryError::Internal(error.to_string());
+        let raw: [u8; 32] = checksum.as_ref().try_into().map_err(|error| failed(&error))?;
+        cosign::file_bundle(&self.signer, &Digest::from_raw(raw)).map_err(|error| failed(&error))
     }
 
     /// A checksum of a boot asset that was computed before and is still in memory.

@@ -107,11 +107,14 @@ impl Gpt {
         let array = array_sectors(sector_size);
         let entries_at = entries_at.max(2);
         let first_usable = first_usable.max(entries_at.saturating_add(array));
-        if sectors <= first_usable.saturating_add(array) {
-            return Err(GptError::TooSmall { len });
-        }
         let boot_code = Bytes::new();
-        Ok(Self { guid, sector_size, sectors, entries_at, first_usable, boot_code, partitions: Vec::new() })
+        Self { guid, sector_size, sectors, entries_at, first_usable, boot_code, partitions: Vec::new() }.checked(len)
+    }
+
+    /// The table, if there is a sector between its copies.
+    fn checked(self, len: u64) -> Result<Self, GptError> {
+        let taken = self.first_usable.saturating_add(array_sectors(self.sector_size) + 1);
+        if taken < self.sectors { Ok(self) } else { Err(GptError::TooSmall { len }) }
     }
 
     /// The table of a disk image: the first array of entries is moved back by `offset` sectors to make room for firmware
@@ -122,7 +125,7 @@ impl Gpt {
     pub fn disk(guid: Guid, len: u64, sector_size: u32, offset: u64) -> Result<Self, GptError> {
         let mut gpt = Self::new(guid, len, sector_size, offset.saturating_add(2), 0)?;
         gpt.first_usable = gpt.first_usable.next_multiple_of(gpt.alignment());
-        if gpt.first_usable < gpt.backup_at() { Ok(gpt) } else { Err(GptError::TooSmall { len }) }
+        gpt.checked(len)
     }
 
     /// Puts code for old BIOSes into the protective MBR.

@@ -63,3 +63,19 @@ proptest! {
         prop_assert!(gpt.tail_at() + gpt.tail().len() <= len);
     }
 }
+
+/// MBR, header and 32 sectors of entries, one sector, the entries and the header again.
+#[test]
+fn a_table_has_a_sector_between_its_copies() {
+    let new = |sectors: u64| Gpt::new(Guid::of("disk"), sectors * 512, 512, 0, 0);
+    assert_eq!(new(34 + 33).unwrap_err(), GptError::TooSmall { len: 67 * 512 });
+    let mut smallest = new(34 + 1 + 33).unwrap();
+    let partition = Partition {
+        name: "x".into(),
+        type_guid: Guid::LINUX_DATA,
+        guid: Guid::of("x"),
+        sectors: 34..35,
+        attributes: 0,
+    };
+    smallest.add(partition).unwrap();
+}
