@@ -190,6 +190,10 @@ fn arch(text: &str) -> Result<Arch, String> {
     Arch::parse(text).ok_or_else(|| "amd64 or arm64".to_owned())
 }
 
+/// Threads at most that read and write files. A thousand requests at once need no more, and each thread holds memory.
+const BLOCKING_THREADS: usize = 128;
+
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.enable_all().max_blocking_threads(BLOCKING_THREADS).build().context("starting the runtime")
 }

@@ -2,14 +2,26 @@
 //!
 //! Specification: "LZMA specification" of the LZMA SDK (`lzma-specification.txt`): range coder, probabilities, states.
 
+use std::sync::{Arc, LazyLock};
+
 /// The longest match, in bytes.
 const LONGEST: u64 = 273;
 /// Matches shorter than these have codes of three bits, and of three others; all longer ones of eight.
 const SHORT: u64 = 2 + 8;
 const MIDDLE: u64 = SHORT + 8;
 
+/// Chunks by byte and length.
+type Chunks = moka::sync::Cache<(u8, u64), Arc<[u8]>>;
+
+/// Chunks that were made: the free space in images differs little, and coding it takes longer than all the rest.
+static MADE: LazyLock<Chunks> = LazyLock::new(|| Chunks::new(1000));
+
 /// An LZMA2 chunk that resets dictionary, state and properties: one byte `len` times, 2 MiB at most.
 pub(super) fn chunk(byte: u8, len: u64) -> Vec<u8> {
+    MADE.get_with((byte, len), || code(byte, len).into()).to_vec()
+}
+
+fn code(byte: u8, len: u64) -> Vec<u8> {
     let data = stream(byte, len);
     let (raw, coded) = (len - 1, data.len() as u64 - 1);
     let mut out =
