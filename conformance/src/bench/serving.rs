@@ -20,6 +20,10 @@ const ROUNDS: usize = 3;
 /// How long each is asked.
 const TIME: Duration = Duration::from_secs(4);
 
+/// The same where bytes are counted: many short turns, since machines have faster and slower moments.
+const TURNS: usize = 9;
+const TURN: Duration = Duration::from_secs(1);
+
 /// Warm GET of the biggest layer, 1 and 64 connections, against the better of nginx's two manners.
 pub fn blob(world: &mut World) -> Result<Vec<Line>> {
     let image = world.ask()?;
@@ -46,10 +50,10 @@ pub fn against_nginx(world: &World, path: &str, digest: Option<&str>, factor: f6
     let mut lines = Vec::new();
     for connections in [1, 64] {
         let (mut mine, mut theirs) = (Vec::new(), [Vec::new(), Vec::new()]);
-        for _ in 0..ROUNDS {
-            mine.push(pull(ours, path, connections, TIME)?);
+        for _ in 0..TURNS {
+            mine.push(pull(ours, path, connections, TURN)?);
             for (n, (_, address)) in nginx.manners().into_iter().enumerate() {
-                theirs[n].push(pull(address, "/file", connections, TIME)?);
+                theirs[n].push(pull(address, "/file", connections, TURN)?);
             }
         }
         let rates = theirs.map(|samples| median(&samples));
