@@ -1,12 +1,13 @@
 //! A client at full speed, alone and beside many slow ones.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
 use super::http::Connection;
 use super::iso::{iso, unavailable};
+use super::load::pull;
 use super::report::{Line, bandwidth, median};
 use super::world::World;
 
@@ -29,10 +30,10 @@ pub fn slow(world: &mut World) -> Result<Vec<Line>> {
     }
     let id = world.post()?;
     let (address, path) = (world.factory()?.address(), iso(&id));
-    full_speed(address, &path)?;
+    pull(address, &path, 1, TIME)?;
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        alone.push(full_speed(address, &path)?);
+        alone.push(pull(address, &path, 1, TIME)?);
         beside.push(crowded(address, &path)?);
     }
     let what = format!("full speed beside {CLIENTS} clients at 10 KiB/s, ISO, one connection");
@@ -40,25 +41,7 @@ pub fn slow(world: &mut World) -> Result<Vec<Line>> {
     Ok(vec![line.against("ours alone")])
 }
 
-/// Bytes a second over one connection.
-fn full_speed(address: &str, path: &str) -> Result<f64> {
-    let mut connection = Connection::open(address)?;
-    let start = Instant::now();
-    let mut pulled = 0;
-    while start.elapsed() < TIME {
-        let head = connection.request("GET", path, &[])?;
-        ensure!(head.status == 200, "GET {path}: {}", head.status);
-        let mut left = head.length;
-        while left > 0 && start.elapsed() < TIME {
-            let part = connection.some(left, |_| {})?;
-            left -= part;
-            pulled += part;
-        }
-    }
-    Ok(pulled as f64 / start.elapsed().as_secs_f64())
-}
-
-/// The same while slow clients pull; none of them may be cut off.
+/// Bytes a second over one connection while slow clients pull; none of them may be cut off.
 fn crowded(address: &str, path: &str) -> Result<f64> {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -77,7 +60,7 @@ fn crowded(address: &str, path: &str) -> Result<f64> {
         let clients: Vec<_> = (0..CLIENTS).map(|_| builder().spawn_scoped(scope, client)).collect::<Result<_, _>>()?;
         // Until all of them have connected and filled their buffers.
         std::thread::sleep(Duration::from_secs(2));
-        let rate = full_speed(address, path);
+        let rate = pull(address, path, 1, TIME);
         done.store(true, Ordering::Relaxed);
         for client in clients {
             let ended = client.join().unwrap_or_else(|_| anyhow::bail!("a thread broke off"));

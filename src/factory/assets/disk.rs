@@ -33,16 +33,18 @@ pub async fn disk(
         }
         DiskFormat::Ova => ova::lay_out(&raw, &outline, MTIME).map_err(|error| cannot(&error))?,
     };
-    let ((image, outline), codec) = match compression {
+    let codec = match compression {
         Compression::None => return Ok((image, outline)),
-        Compression::Xz => ((image, outline), Codec::Xz),
-        Compression::Zstd => ((image, outline), Codec::Zst),
-        Compression::Gzip => ((image, outline), Codec::Gz),
-        Compression::TarGzip => {
-            let (name, mut archive) = (format!("disk{}", format.suffix()), tar::Layout::new(MTIME));
-            archive.add_outlined_file(&name, 0o644, image, &outline).map_err(|error| cannot(&error))?;
-            (archive.finish_outlined(), Codec::Gz)
-        }
+        Compression::Xz => Codec::Xz,
+        Compression::Zstd => Codec::Zst,
+        Compression::Gzip | Compression::TarGzip => Codec::Gz,
+    };
+    let (image, outline) = if compression == Compression::TarGzip {
+        let (name, mut archive) = (format!("disk{}", format.suffix()), tar::Layout::new(MTIME));
+        archive.add_outlined_file(&name, 0o644, image, &outline).map_err(|error| cannot(&error))?;
+        archive.finish_outlined()
+    } else {
+        (image, outline)
     };
     let known = preparer.contents(codec, &image).await?;
     Ok(encode(codec, &image, &outline, &known))
